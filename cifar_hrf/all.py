@@ -1,0 +1,10 @@
+"Everything: `from cifar_hrf.all import *`. Written by hand."
+from fastai.vision.all import *
+from cifar_hrf.source import *
+from cifar_hrf.transforms import *
+from cifar_hrf.loaders import *
+from cifar_hrf.models import *
+from cifar_hrf.learner import *
+from cifar_hrf.recipes import *
+from cifar_hrf.interpret import *
+from cifar_hrf.train import *
