@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'known_stats', 'image_errors', 'InputError', 'whole', 'tree_files', 'image_files', 'digits_path',
            'read_batch', 'convert_batches', 'cifar_path', 'data_path', 'auto_source', 'unreadable', 'image_stats',
-           'fingerprint']
+           'fingerprint', 'cache_path']
 
 # %% ../nbs/00_source.ipynb #47a79aca
 import errno, hashlib, io, pickle, shutil, struct, tarfile, tempfile, zlib
@@ -205,3 +205,7 @@ def fingerprint(
         s = os.stat(f)
         return f'{f[root:]} {s.st_size} {s.st_mtime_ns}'
     return hashlib.blake2b('\n'.join([*map(line, files), *extra]).encode(), digest_size=16).hexdigest()
+
+def cache_path() -> Path: # folder for what can be computed again
+    "Where this package keeps decoded images and statistics, in fastai's folder"
+    return fastai_path('storage')/'cifar_hrf'
