@@ -1,0 +1,57 @@
+"What `make test` checks before the notebooks run: package and README in step with the notebooks, notebooks clean, links of this repository."
+import filecmp, re, shutil, subprocess, sys, tempfile
+from configparser import ConfigParser
+from pathlib import Path
+import nbformat
+from readme import render, root
+
+cfg = ConfigParser(delimiters=['='])
+cfg.read(root/'settings.ini', encoding='utf-8')
+cfg = cfg['DEFAULT']
+faults = []
+
+def in_step():
+    "What nbdev_export and nbdev_clean would change, found in a copy"
+    with tempfile.TemporaryDirectory() as d:
+        d = Path(d)/root.name
+        d.mkdir()
+        for o in 'settings.ini pyproject.toml setup.py README.md'.split(): shutil.copy(root/o, d)
+        for o in 'nbs','cifar_hrf': shutil.copytree(root/o, d/o, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints', '_proc'))
+        for o in 'nbdev_export','nbdev_clean': subprocess.run([Path(sys.executable).parent/o], cwd=d, check=True, stdout=subprocess.DEVNULL)
+        ours = {p: {f.relative_to(p) for o in ('nbs','cifar_hrf') for f in (p/o).rglob('*') if f.suffix in ('.py','.ipynb')
+                    and 'ipynb_checkpoints' not in str(f)} for p in (root,d)}
+        for f in sorted(ours[root]^ours[d]): yield f'{f}: is not what nbdev_export makes'
+        for f in sorted(ours[root]&ours[d]):
+            if not filecmp.cmp(root/f, d/f, shallow=False):
+                yield f'{f}: ' + ('not clean' if f.suffix=='.ipynb' else 'out of step with its notebook')
+        if not filecmp.cmp(root/'pyproject.toml', d/'pyproject.toml', shallow=False): yield 'pyproject.toml: nbdev_export changes it'
+
+def readme():
+    if render()!=(root/'README.md').read_text(encoding='utf-8'): yield 'README.md: out of step with nbs/index.ipynb'
+
+def notebooks():
+    "Size, paths of a machine in outputs, and Colab cells whose links are those of settings.ini"
+    url = cfg['git_url'].replace('%(user)s', cfg['user']).replace('%(repo)s', cfg['repo'])
+    for f in sorted((root/'nbs').rglob('*.ipynb')):
+        rel,text = f.relative_to(root),f.read_text(encoding='utf-8')
+        if '.ipynb_checkpoints' in f.parts: continue
+        if len(text)>400_000: yield f'{rel}: {len(text)//1000} KB, more than 400'
+        nb = nbformat.reads(text, as_version=4)
+        for c in nb.cells:
+            for o in c.get('outputs', []):
+                shown = str({k: v for k,v in o.get('data', {}).items() if not k.startswith('image/')})+o.get('text', '')
+                if m := re.search(r'/(home|root|Users|usr|tmp|work)/\S*|site-packages', shown): yield f'{rel}: an output shows the path {m[0][:60]}'
+                if o.output_type=='error': yield f'{rel}: an output is an error'
+                if o.get('name')=='stderr': yield f'{rel}: an output shows standard error: {o.text[:60]!r}'
+        for found in re.findall(r'https://github\.com/[\w-]+/[\w-]+', text):
+            if found!=url: yield f'{rel}: links to {found}, settings.ini says {url}'
+        for found in re.findall(r'colab\.research\.google\.com/github/([\w/.-]+\.ipynb)', text):
+            if found!=f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/{rel}": yield f'{rel}: its Colab badge opens {found}'
+        if 'tutorials' in rel.parts or 'replications' in rel.parts:
+            if 'colab.research.google.com' not in text or f'git+{url}' not in text: yield f'{rel}: needs a Colab badge and an install cell'
+
+if __name__=='__main__':
+    faults = [o for check in (in_step,readme,notebooks) for o in check()]
+    for o in faults: print(o, file=sys.stderr)
+    if faults: sys.exit('`make prepare` mends what can be mended by a command')
+    print('package, README and notebooks are in step')
