@@ -28,7 +28,7 @@ def holdout(
     def _split(files):
         train,test = [[i for i,f in enumerate(files) if _split_of(f)==o] for o in ('train','test')]
         if valid=='test':
-            if not test: raise InputError('no images in test/; add them, or hold out a part of the training images: valid=.1')
+            if not test: raise InputError('no images in test/; add them, or hold out a part of the training images: valid=.1 (--set valid=.1)')
             return train,test
         try: return train_test_split(train, test_size=valid, stratify=[parent_label(files[i]) for i in train], random_state=seed)
         except ValueError as e: raise InputError(f'valid={valid}: {e}') from e
@@ -87,6 +87,7 @@ class ResidentDL(TfmdDL):
     def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, **kwargs):
         store_attr('images,labels,workers') # workers: of ordinary loaders made from this one
         super().__init__(dataset, bs=bs, **merge(kwargs, dict(num_workers=0)))
+        if self.device is not None: self.to(self.device)
 
     def to(self, device):
         super().to(device)
@@ -176,6 +177,7 @@ def resident(
     res = copy(dls)
     for dl in dls.loaders: _check_resident(dl)
     with no_random(): # the same random state after it, whether files were read or not
+        for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
         items = [_resident_items(dl, cache and Path(cache)) for dl in dls.loaders]
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
     res.device = ifnone(device, dls.device or default_device())

@@ -25,8 +25,8 @@ class Recipe:
     epochs:int = 24
     bs:int = 512                 # images in a training batch
     lr_max:float = .4            # peak of the one-cycle schedule
-    lr_min:float = .04           # where the schedule begins
-    lr_final:float = .04         # where it ends; equal to `lr_min` it is "no annihilation"
+    lr_min:float = .004          # where the schedule begins
+    lr_final:float = .004        # where it ends; equal to `lr_min` it is "no annihilation"
     pct_start:float = 5/24       # share of the run before the peak
     moms:tuple = (.95,.85,.95)   # momentum at start, peak and end
     wd:float = 5e-4              # weight decay, of all parameters
@@ -100,7 +100,7 @@ def parse_fields(
 # %% ../nbs/06_recipes.ipynb #ae221d17
 recipes = {r.name: r for r in (
     Recipe('spec', 'the brief: the custom ResNet in 24 epochs, peak at epoch 5, no annihilation', scale=.125),
-    Recipe('lite', 'a small net for two CPU cores: 90% of CIFAR-10 within minutes', model='lite_net', scale=.125, epochs=12,
+    Recipe('lite', 'a small net for two CPU cores: 90% of CIFAR-10 within minutes', model='lite_net', scale=.125, epochs=15,
            lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0),
     Recipe('digits', 'the embedded digits: the custom ResNet at an eighth of its width, in seconds', width=8, epochs=20, bs=64,
            lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0))}

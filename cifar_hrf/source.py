@@ -191,7 +191,8 @@ def image_stats(
         except image_errors as e: raise unreadable(f, e) from e
         n += len(x); s += x.sum(0); s2 += (x*x).sum(0)
     mean = s/n
-    return (mean/255).tolist(), (np.sqrt(s2/n-mean**2)/255).tolist()
+    sd = np.sqrt(s2/n-mean**2).clip(1) # a channel of one value is not to divide by zero
+    return (mean/255).tolist(), (sd/255).tolist()
 
 # %% ../nbs/00_source.ipynb #4ff60e00
 def fingerprint(

@@ -114,6 +114,7 @@ def train(
         learn.remove_cb(ProgressCallback)
         _write(run/'recipe.json', recipe.to_json())
         _write(run/'env.json', json.dumps(dict(environment(dls.device, seed), precision='bf16' if hasattr(learn, 'b_float16') else 'fp32',
+                                               data=Path(source).name,
                                                evaluated_on='test' if recipe.valid=='test' else 'held out of train', **data), indent=2))
         history = History(run/'history.csv')
         def summary(status, **more):
