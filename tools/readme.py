@@ -18,12 +18,13 @@ def render():
             flags = directives(c)
             if 'hide' in flags: continue
             c.source = '\n'.join(o for o in c.source.splitlines() if not o.startswith('#|')).strip()
-            c.outputs = [o for o in c.outputs if o.get('name')!='stderr']
+            c.outputs = [o for o in c.outputs if o.get('name')!='stderr' and '<progress' not in str(o) and '<style>' not in str(o)]
             if 'echo: false' in flags: c.metadata['transient'] = dict(remove_source=True)
         cells.append(c)
     nb.cells = cells
     text,_ = MarkdownExporter().from_notebook_node(nb)
     text = re.sub(r'\n{3,}', '\n\n', text).strip()+'\n'
-    return text.replace('](../', '](') # links of nbs/ seen from the root
+    text = re.sub(r'\]\((?!https?:|\.\./|#)', '](nbs/', text)
+    return text.replace('](../', '](') # links of nbs/, seen from the root
 
 if __name__=='__main__': (root/'README.md').write_text(render(), encoding='utf-8')
