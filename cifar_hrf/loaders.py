@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['holdout', 'cifar_block', 'train_stats', 'cifar_dls', 'ResidentDL', 'resident']
 
-# %% ../nbs/02_loaders.ipynb #a033d5e0
-import cloudpickle, itertools
+# %% ../nbs/02_loaders.ipynb #5b4c38a4
+import itertools, types
+from operator import itemgetter
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from safetensors import SafetensorError
@@ -54,10 +55,9 @@ def cifar_block(
 
 # %% ../nbs/02_loaders.ipynb #7dabcb5c
 def train_stats(
-    path:Path, # class-folder tree
+    files:dict, # {class: image files} of the training images
 ) -> tuple: # mean and standard deviation of each channel
-    "`image_stats` of the training images in `path`, known for CIFAR-10, and else kept on disk"
-    files = tree_files(path)['train']
+    "`image_stats` of `files`, known for CIFAR-10, and else kept on disk"
     if list(files)==CIFAR10_CLASSES and sum(map(len, files.values()))==50_000: return known_stats['cifar10']
     files = [f for fs in files.values() for f in fs]
     kept = cache_path()/f'{fingerprint(files)}.json'
@@ -78,7 +78,8 @@ def cifar_dls(
     "`cifar_block` as `DataLoaders` that read files"
     path = data_path(source)
     if path==digits_path(): kwargs['flip'] = 0
-    block = cifar_block(valid=valid, stats=stats or train_stats(path), vocab=list(tree_files(path)['train']), **kwargs)
+    files = tree_files(path)['train']
+    block = cifar_block(valid=valid, stats=stats or train_stats(files), vocab=list(files), **kwargs)
     return block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
 
 # %% ../nbs/02_loaders.ipynb #e4339e9b
@@ -129,6 +130,27 @@ def _check_resident(dl):
             hint = "give it method='squish'" if isinstance(t, Resize) else 'move it to batch_tfms, or leave it out'
             raise InputError(f'resident: the item transform {type(t).__name__} is random; {hint}')
 
+def _describe(o, seen=()):
+    "What `o` is made of, its functions' code and the data they refer to included, as text that is the same in every process"
+    if id(o) in seen: return '...'
+    def d(x): return _describe(x, (*seen,id(o)))
+    if isinstance(o, types.MethodType): return f'{d(getattr(o, "_f", o.__func__))} of {d(o.__self__)}'
+    if isinstance(o, (type,types.ModuleType,types.BuiltinFunctionType)): return getattr(o, '__qualname__', o.__name__)
+    if isinstance(o, types.CodeType): return f'{o.co_code.hex()} {o.co_names} {d(o.co_consts)}'
+    if isinstance(o, types.FunctionType):
+        if 'site-packages' in o.__code__.co_filename: return f'{o.__module__}.{o.__qualname__}'
+        uses = [v for k,v in o.__globals__.items() if k in o.__code__.co_names] + [c.cell_contents for c in o.__closure__ or ()]
+        return f'{d(o.__code__)} {d(o.__defaults__)} {d(uses)}'
+    if isinstance(o, (Tensor,np.ndarray,pd.DataFrame,pd.Series)): return d(o.to_dict() if hasattr(o, 'to_dict') else o.tolist())
+    if isinstance(o, dict): return f"{{{', '.join(sorted(f'{d(k)}: {d(v)}' for k,v in o.items()))}}}"
+    if isinstance(o, (set,frozenset)): return f"{{{', '.join(sorted(map(d, o)))}}}"
+    if isinstance(o, (list,tuple,L)): return f"[{', '.join(map(d, o))}]"
+    if hasattr(o, 'methods'): return d({d(m.implementation) for m in o.methods}) # a multiple-dispatch function
+    more = d(o.encodes) if isinstance(o, Transform) and hasattr(o, 'encodes') else ''
+    if hasattr(o, '__dict__') and not isinstance(o, Enum):
+        return f'{type(o).__qualname__} {more} {d({k: v for k,v in vars(o).items() if k!="__signature__"})}'
+    return re.sub(' at 0x[0-9a-f]+', '', repr(o))
+
 def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in order, before the batch transforms
     items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
     dl.before_iter()
@@ -149,17 +171,17 @@ def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in
 
 def _same_items(dl, images, labels): # do some items of `dl`, read again, equal what was kept?
     dl.before_iter()
-    idxs = range(0, len(images), max(1, len(images)//16))
+    idxs = range(0, len(images), max(1, len(images)//32))
     return all(torch.equal(tensor(a), b) for i in idxs for a,b in zip(dl.do_item(i), (images[i],labels[i])))
 
 def _resident_items(dl, cache):
     files = getattr(dl.dataset, 'items', [])
     if not cache or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
-    kept = cache/f'{fingerprint(files, hashlib.md5(cloudpickle.dumps(_item_tfms(dl))).hexdigest(), Image.__version__)}.safetensors'
+    kept = cache/f'{fingerprint(files, _describe(_item_tfms(dl)), Image.__version__)}.safetensors'
     types = [type(o) for o in dl.do_item(0)]
     if kept.exists():
-        try: res = list(load_file(kept).values())
-        except (SafetensorError, OSError): res = None
+        try: res = itemgetter('images','labels')(load_file(kept))
+        except (SafetensorError, OSError, KeyError): res = None
         if res and _same_items(dl, *res): return [o.as_subclass(t) for o,t in zip(res, types)]
     images,labels = _read_items(dl)
     try:

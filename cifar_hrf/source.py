@@ -45,7 +45,7 @@ def tree_files(
     if not (path/'train').is_dir():
         raise InputError(f'{path}: has no folder train/; give a folder with train/<class>/ and test/<class>/, or cifar-10-batches-py, or its .tar.gz')
     for split in [o for o in ('train','test') if (path/o).is_dir()]:
-        files[split] = {d.name: [d/o for o in sorted(os.listdir(d)) if o[0]!='.' and os.path.splitext(o)[1].lower() in image_extensions]
+        files[split] = {d.name: [Path(f'{d}/{o}') for o in sorted(os.listdir(d)) if o[0]!='.' and os.path.splitext(o)[1].lower() in image_extensions]
                         for d in (path/split).ls().sorted() if d.is_dir() and d.name[0]!='.'}
         for c,fs in files[split].items():
             if not fs: raise InputError(f'{path/split/c}: class without images; add some or remove the folder')
