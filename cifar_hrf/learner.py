@@ -7,6 +7,7 @@ __all__ = ['nesterov', 'has_bf16', 'BFloat16', 'History', 'RunProgress', 'hrf_le
 
 # %% ../nbs/05_learner.ipynb #38138a93
 import shutil
+from collections import deque
 from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from fastprogress.fastprogress import progress_bar
@@ -72,19 +73,35 @@ class History(Callback):
 # %% ../nbs/05_learner.ipynb #0864bb21
 class RunProgress(Callback):
     "One progress bar for the whole run, with the time that is left, and a line of figures for each epoch"
-    order,name = ProgressCallback.order,'progress'
+    order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
     columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
 
     def before_fit(self):
         self.old_logger,self.learn.logger,self.done = self.learn.logger,noop,0
         self.bar = progress_bar(range(self.n_epoch*(len(self.dls.train)+len(self.dls.valid))), leave=False)
         self.bar.update_every = .2 if IN_NOTEBOOK or sys.stdout.isatty() else 10. # seconds
+        self.times = {o: deque(maxlen=50) for o in (True,False)} # seconds of recent batches, in training and not
+        self.bar.update_bar = partial(self._update_bar, self.bar.update_bar)
         self._line(' '.join(f"{k:>{v.split('.')[0].rstrip('d')}}" for k,v in self.columns.items()))
         self.bar.update(0)
 
     def _line(self, s): print(s if IN_NOTEBOOK else f'\r{s:<{shutil.get_terminal_size((100,40)).columns-1}}', flush=True)
 
+    def _update_bar(self, update_bar, done):
+        if self.times[True]:
+            n,m = len(self.dls.train),len(self.dls.valid)
+            train_left = (self.n_epoch-self.epoch)*n - min(done-self.epoch*(n+m), n)
+            step = np.median(self.times[True])
+            valid = np.median(self.times[False]) if self.times[False] else step/3*self.dls.valid.bs/self.dls.train.bs # no backward pass
+            self.bar.pred_t = self.bar.last_t-self.bar.start_t + train_left*step + (self.n_epoch*(n+m)-done-train_left)*valid
+        update_bar(done)
+
+    def _start(self): self.last = time.perf_counter()
+    before_train = before_validate = _start
+
     def after_batch(self):
+        self.times[self.training].append(time.perf_counter()-self.last)
+        self._start()
         self.done += 1
         self.bar.comment = f'epoch {self.epoch+1}/{self.n_epoch}'
         self.bar.update(self.done)

@@ -24,7 +24,7 @@ def holdout(
     seed:int=42, # of the split
 ):
     "A splitter of class-folder trees into training and validation"
-    if not (valid=='test' or (isinstance(valid, (int,float)) and valid>0)):
+    if not (valid=='test' or (isinstance(valid, (int,float)) and (0<valid<1 or (valid>=1 and int(valid)==valid)))):
         raise InputError(f"valid={valid}: needs a share between 0 and 1, a number of images, or 'test'")
     def _split(files):
         train,test = [[i for i,f in enumerate(files) if _split_of(f)==o] for o in ('train','test')]
@@ -32,7 +32,7 @@ def holdout(
             if not test: raise InputError('no images in test/; add them, or hold out a part of the training images: valid=.1 (--set valid=.1)')
             return train,test
         try: return train_test_split(train, test_size=valid, stratify=[parent_label(files[i]) for i in train], random_state=seed)
-        except ValueError as e: raise InputError(f'valid={valid}: {e}') from e
+        except ValueError as e: raise InputError(f'valid={valid}: cannot be held out of {len(train)} training images; {e}') from e
     return _split
 
 def cifar_block(
@@ -80,7 +80,12 @@ def cifar_dls(
     if path==digits_path(): kwargs['flip'] = 0
     files = tree_files(path)['train']
     block = cifar_block(valid=valid, stats=stats or train_stats(files), vocab=list(files), **kwargs)
-    return block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
+    try: dls = block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
+    except image_errors:
+        image_stats(image_files(path)) # names the file that fastai could not read
+        raise
+    if bs<len(dls.train_ds) and len(dls.train_ds)%bs==1: dls.loaders[0] = dls.train.new(drop_last=True) # BatchNorm cannot train on one image
+    return dls
 
 # %% ../nbs/02_loaders.ipynb #e4339e9b
 class ResidentDL(TfmdDL):
@@ -130,6 +135,8 @@ def _check_resident(dl):
             hint = "give it method='squish'" if isinstance(t, Resize) else 'move it to batch_tfms, or leave it out'
             raise InputError(f'resident: the item transform {type(t).__name__} is random; {hint}')
 
+def _names(code): return sorted({*code.co_names, *(k for c in code.co_consts if isinstance(c, types.CodeType) for k in _names(c))})
+
 def _describe(o, seen=()):
     "What `o` is made of, its functions' code and the data they refer to included, as text that is the same in every process"
     if id(o) in seen: return '...'
@@ -139,9 +146,10 @@ def _describe(o, seen=()):
     if isinstance(o, types.CodeType): return f'{o.co_code.hex()} {o.co_names} {d(o.co_consts)}'
     if isinstance(o, types.FunctionType):
         if 'site-packages' in o.__code__.co_filename: return f'{o.__module__}.{o.__qualname__}'
-        uses = [v for k,v in o.__globals__.items() if k in o.__code__.co_names] + [c.cell_contents for c in o.__closure__ or ()]
+        uses = [o.__globals__[k] for k in _names(o.__code__) if k in o.__globals__] + [c.cell_contents for c in o.__closure__ or ()]
         return f'{d(o.__code__)} {d(o.__defaults__)} {d(uses)}'
-    if isinstance(o, (Tensor,np.ndarray,pd.DataFrame,pd.Series)): return d(o.to_dict() if hasattr(o, 'to_dict') else o.tolist())
+    if isinstance(o, (pd.DataFrame,pd.Series)): return o.to_csv()
+    if isinstance(o, (Tensor,np.ndarray)): return d(o.tolist())
     if isinstance(o, dict): return f"{{{', '.join(sorted(f'{d(k)}: {d(v)}' for k,v in o.items()))}}}"
     if isinstance(o, (set,frozenset)): return f"{{{', '.join(sorted(map(d, o)))}}}"
     if isinstance(o, (list,tuple,L)): return f"[{', '.join(map(d, o))}]"
@@ -153,19 +161,22 @@ def _describe(o, seen=()):
 
 def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in order, before the batch transforms
     items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
+    def nm(i): return items[i] if isinstance(items, (list,L)) and isinstance(items[i], (str,Path)) else f'item {i}'
     dl.before_iter()
     def item(i): # item `i`, or the reason why there is none
         try: res = dl.do_item(i)
-        except image_errors as e: raise unreadable(items[i], e) from e
+        except image_errors as e: raise unreadable(nm(i), e) from e
         if not (isinstance(res, tuple) and len(res)==2): raise InputError('resident: needs one image and one label for each item')
         return res
-    shape = item(0)[0].shape
+    (x,_),(y,_) = item(0),item(0)
+    shape = x.shape
+    if not torch.equal(tensor(x), tensor(y)): raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
     ordered = dl.new(bs=256, shuffle=False, drop_last=False, n=len(dl.dataset), get_idxs=partial(range, len(dl.dataset)), after_batch=noop, device='cpu')
     try: batches = list((progress_bar if len(items)>5000 else noop)(ordered))
     except Exception:
-        for i,f in enumerate(items): # find the item that is to blame
+        for i in range(len(dl.dataset)): # find the item that is to blame
             if item(i)[0].shape!=shape:
-                raise InputError(f'{f}: is of size {tuple(item(i)[0].shape[:0:-1])}, others of {tuple(shape[:0:-1])}; resize it, or use Resize') from None
+                raise InputError(f'{nm(i)}: is of size {tuple(item(i)[0].shape[:0:-1])}, others of {tuple(shape[:0:-1])}; resize it, or use Resize') from None
         raise
     return [torch.cat(o) for o in zip(*batches)]
 
@@ -178,15 +189,15 @@ def _resident_items(dl, cache):
     files = getattr(dl.dataset, 'items', [])
     if not cache or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
     kept = cache/f'{fingerprint(files, _describe(_item_tfms(dl)), Image.__version__)}.safetensors'
-    types = [type(o) for o in dl.do_item(0)]
     if kept.exists():
         try: res = itemgetter('images','labels')(load_file(kept))
         except (SafetensorError, OSError, KeyError): res = None
-        if res and _same_items(dl, *res): return [o.as_subclass(t) for o,t in zip(res, types)]
+        if res and len(res[0])==len(res[1])==len(dl.dataset) and _same_items(dl, *res):
+            return [o.as_subclass(type(t)) for o,t in zip(res, dl.do_item(0))]
     images,labels = _read_items(dl)
     try:
         with whole(kept) as tmp: save_file(dict(images=images.as_subclass(Tensor), labels=labels.as_subclass(Tensor)), tmp)
-    except (InputError, OSError) as e: warn(f'images are not kept for the next start: {e}')
+    except (InputError, OSError) as e: print(f'images are not kept for the next start: {e}')
     return images,labels
 
 def resident(
@@ -199,8 +210,11 @@ def resident(
     res = copy(dls)
     for dl in dls.loaders: _check_resident(dl)
     with no_random(): # the same random state after it, whether files were read or not
-        for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
         items = [_resident_items(dl, cache and Path(cache)) for dl in dls.loaders]
+        for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
+    for dl,(x,_) in zip(dls.loaders, items):
+        if x.shape[1:]!=items[0][0].shape[1:]:
+            raise InputError(f'{L(getattr(dl.dataset, "items", ["validation"]))[0]}: is of size {tuple(x.shape[:1:-1])}, training images of {tuple(items[0][0].shape[:1:-1])}; resize them')
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
     res.device = ifnone(device, dls.device or default_device())
     return res

@@ -35,7 +35,9 @@ def conv_block(
     else: raise InputError(f'conv={conv}: needs dense or grouped')
     return nn.Sequential(*layers, *pools, nn.BatchNorm2d(nf), act())
 
-# %% ../nbs/03_models.ipynb #8e0f6290
+# %% ../nbs/03_models.ipynb #9889bcb3
+def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
+
 def leaf_layers(
     model:nn.Module, # takes images [n,3,h,w]
     size=32, # height and width of the image, or both as a pair
@@ -46,7 +48,7 @@ def leaf_layers(
     hooks = [m.register_forward_hook(note(n)) for n,m in model.named_modules() if not list(m.children())]
     try:
         p = next(model.parameters())
-        with torch.no_grad(): model.eval()(torch.zeros(1, 3, *((size,size) if isinstance(size, int) else size), device=p.device, dtype=p.dtype))
+        with torch.no_grad(): model.eval()(torch.zeros(1, 3, *_pair(size), device=p.device, dtype=p.dtype))
     finally:
         model.train(training)
         for h in hooks: h.remove()
@@ -64,7 +66,7 @@ def custom_resnet(
     block = partial(conv_block, conv=conv)
     def residual(n): return Residual(block(n, n), block(n, n))
     w = width
-    last = [o//8 for o in ((size,size) if isinstance(size, int) else size)]
+    last = [o//8 for o in _pair(size)]
     if min(last)<1: raise InputError(f'custom_resnet size={size}: needs images of 8 pixels or more')
     return nn.Sequential(OrderedDict(
         prep   = block(3, w),
@@ -144,8 +146,10 @@ def lite_net(
     n_out:int=10, # classes
     widths=(32,128,128), # channels of the three stages
     scale:float=.125, # of the logits
-) -> nn.Sequential: # [n,3,h,w], h and w at least 9 -> logits [n,n_out]
+    size=32, # height and width of the images in pixels, or both as a pair; 9 at least
+) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "A small net for CPUs: 2×2 stem, three stages of a pooled and a residual convolution"
+    if min(_pair(size))<9: raise InputError(f'lite_net size={size}: needs images of 9 pixels or more')
     stages,ni = [],24
     for nf in widths:
         stages.append(nn.Sequential(conv_block(ni, nf, pool=True, act=nn.GELU), Residual(conv_block(nf, nf, act=nn.GELU))))

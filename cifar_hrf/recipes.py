@@ -40,9 +40,9 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, 'moms', tuple(self.moms) if is_listy(self.moms) else self.moms)
-        def number(o): return isinstance(o, (int,float)) and not isinstance(o, bool) and math.isfinite(o)
-        def whole_number(o, low): return type(o) is int and o>=low
-        v,choices = self,lambda *o: (lambda x: x in o, f"needs one of {', '.join(o)}")
+        def number(o): return isinstance(o, (int,float)) and not isinstance(o, bool) and abs(o)<1e9 # neither nan nor inf
+        def whole_number(o, low): return type(o) is int and low<=o<=1e6
+        def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
             model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'),
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('width','epochs','bs')},
@@ -52,10 +52,12 @@ class Recipe:
             **{k: (lambda x: number(x) and 0<=x<=1, 'needs a number from 0 to 1') for k in ('pct_start','flip')},
             smoothing=(lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1'),
             moms=(lambda x: isinstance(x, tuple) and len(x)==3 and all(number(o) and 0<=o<1 for o in x), 'needs three numbers from 0 to less than 1'),
-            valid=(lambda x: x=='test' or (number(x) and x>0), "needs 'test', a share below 1, or a number of images"),
-            name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'[\w.-]+', x)), 'needs letters, digits, _ . -'))
+            valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1), "needs 'test', a share below 1, or a number of images"),
+            name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'\w[\w.-]{0,99}', x)), 'needs letters, digits, _ . -'),
+            about=(lambda x: isinstance(x, str), 'needs a text'))
+        if self.model=='custom_resnet': rules['width'] = (lambda x: whole_number(x, 1) and x<=4096, 'needs a whole number from 1 to 4096')
         for k,(good,need) in rules.items():
-            if not good(getattr(self, k)): raise InputError(f'{k}={getattr(self, k)!r}: {need}')
+            if not good(getattr(self, k)): raise InputError(f'{k}={str(getattr(self, k))[:50]}: {need}')
         if max(self.lr_min, self.lr_final)>self.lr_max: raise InputError(f'lr_max={self.lr_max}: is below lr_min or lr_final')
 
     def replace(self, **fields):
@@ -70,13 +72,15 @@ class Recipe:
     def from_json(cls, s:str):
         "The recipe that `to_json` wrote"
         try: d = json.loads(s)
-        except ValueError as e: raise InputError(f'recipe: not JSON ({e})') from e
+        except (ValueError, RecursionError) as e: raise InputError(f'recipe: not JSON ({e})') from e
         if not (isinstance(d, dict) and isinstance(d.get('name'), str)): raise InputError('recipe: needs a JSON object with a name')
         return cls(d.pop('name')).replace(**d)
 
     def build_model(self, n_out:int, size) -> nn.Module:
-        "The untrained network for `n_out` classes and images of `size`"
-        kw = dict(custom_resnet=dict(width=self.width, scale=self.scale, size=size), lite_net=dict(scale=self.scale), resnet56={})
+        "The untrained network for `n_out` classes and images of `size` = (height, width)"
+        for k in ('pad','cutout'):
+            if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
+        kw = dict(custom_resnet=dict(width=self.width, scale=self.scale, size=size), lite_net=dict(scale=self.scale, size=size), resnet56={})
         return _models[self.model](n_out, **kw[self.model])
 
     def schedule(self) -> dict:
@@ -94,7 +98,7 @@ def parse_fields(
         k,eq,v = o.partition('=')
         if not (eq and k and v): raise InputError(f'--set {o}: needs field=value')
         try: res[k] = ast.literal_eval(v)
-        except (ValueError, SyntaxError): res[k] = v
+        except (ValueError, SyntaxError, MemoryError, RecursionError): res[k] = v
     return res
 
 # %% ../nbs/06_recipes.ipynb #ae221d17

@@ -104,18 +104,17 @@ def read_batch(
     x,y = (d.get(k.encode(), d.get(k)) for k in ('data','labels'))
     if not (isinstance(x, np.ndarray) and x.dtype==np.uint8 and x.ndim==2 and x.shape[1]==3072): refuse('no images of 3×32×32 bytes')
     if not (isinstance(y, list) and len(y)==len(x) and all(type(o) is int and 0<=o<10 for o in y)): refuse('labels and images do not agree')
-    if len(x)==10_000 and hashlib.md5(data).hexdigest()!=_md5[Path(name).name]: refuse('md5 sum differs from the official file')
     return x.reshape(-1,3,32,32),y
 
 # %% ../nbs/00_source.ipynb #35b14194
 def _batches(path):
     "{name: content} of the official batch files in the folder or `.tar.gz` `path`"
-    if path.is_dir(): return {f.name: f.read_bytes() for f in path.ls() if f.name in _md5}
     try:
+        if path.is_dir(): return {f.name: f.read_bytes() for f in path.ls() if f.name in _md5}
         with tarfile.open(path, 'r:*') as t:
             return {Path(m.name).name: t.extractfile(m).read() for m in t if m.isfile() and Path(m.name).name in _md5 and m.size<2**26}
     except (tarfile.TarError, EOFError, OSError, zlib.error, struct.error) as e:
-        raise InputError(f'{path}: not an intact .tar.gz archive ({e}); get it again') from e
+        raise InputError(f'{path}: neither the folder of the official batches nor an intact .tar.gz of it ({str(e).splitlines()[0][:80]}); get it again') from e
 
 def convert_batches(
     path:str|Path, # the folder `cifar-10-batches-py`, or `cifar-10-python.tar.gz`
@@ -123,10 +122,15 @@ def convert_batches(
     "The official Python batches as a class-folder tree of PNG files, converted on first use"
     path = Path(path)
     batches = _batches(path)
-    for o in _md5.keys()-batches.keys(): raise InputError(f'{path}: {o} is missing; get the archive again')
+    for o in _md5:
+        if o not in batches: raise InputError(f'{path}: {o} is missing; get the archive again')
     dest = fastai_path('data')/f"cifar10-{hashlib.md5(b''.join(batches[o] for o in _md5)).hexdigest()[:12]}"
     if dest.exists(): return dest
     arrays = {o: read_batch(batches[o], path/o) for o in _md5}
+    intact = {o: hashlib.md5(batches[o]).hexdigest()==_md5[o] for o in _md5}
+    if any(intact.values()) or any(len(y)==10_000 for _,y in arrays.values()):
+        for o in _md5:
+            if not intact[o]: raise InputError(f'{path}: {o} differs from the official file (md5 sum); get the archive again')
     with whole(dest) as tmp:
         n = dict(train=0, test=0)
         for split in n:
@@ -152,8 +156,12 @@ def cifar_path(
         if [sum(map(len, o.values())) for o in tree_files(path).values()]!=[50_000,10_000]:
             raise InputError(f'{path}: an incomplete copy of CIFAR-10; remove it, and it is downloaded again')
         return path
-    path = Path(path).expanduser()
-    if path.is_file() or (path/'data_batch_1').exists(): return convert_batches(path)
+    if not str(path): raise InputError("data: an empty path; name a folder, cifar10, or digits")
+    try:
+        path = Path(path).expanduser()
+        batches = path.is_file() or any((path/o).exists() for o in _md5)
+    except (OSError, RuntimeError) as e: raise InputError(f'{str(path)[:100]}: no such file or folder ({getattr(e, "strerror", e)})') from e
+    if batches: return convert_batches(path)
     tree_files(path)
     return path
 
@@ -203,7 +211,8 @@ def fingerprint(
     files = [os.path.abspath(f) for f in files]
     root = len(os.path.commonpath([os.path.dirname(f) for f in files]))
     def line(f):
-        s = os.stat(f)
+        try: s = os.stat(f)
+        except OSError as e: raise unreadable(f, e) from e
         return f'{f[root:]} {s.st_size} {s.st_mtime_ns}'
     return hashlib.blake2b('\n'.join([*map(line, files), *extra]).encode(), digest_size=16).hexdigest()
 

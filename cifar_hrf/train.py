@@ -62,15 +62,16 @@ def _figure(path, fig):
 
 def _new_run(out, name):
     "A new folder `out`/`name`, with a number behind it if that exists, and the folders that were made for it"
-    out = Path(out)
-    made = [o for o in (out,*out.parents) if not o.exists()]
+    if not str(out): raise InputError('--out: an empty name; needs a folder')
     try:
+        out = Path(out).expanduser()
+        made = [o for o in (out,*out.parents) if not o.exists()]
         out.mkdir(parents=True, exist_ok=True)
         for i in itertools.count(1):
             run = out/(name if i==1 else f'{name}-{i}')
             try: run.mkdir(); break
             except FileExistsError: continue
-    except OSError as e: raise InputError(f'--out {out}: cannot be written ({e.strerror})') from e
+    except (OSError, RuntimeError) as e: raise InputError(f'--out {str(out)[:100]}: cannot be written ({getattr(e, "strerror", e)})') from e
     return run,made
 
 @contextmanager
@@ -114,7 +115,7 @@ def train(
         learn.remove_cb(ProgressCallback)
         _write(run/'recipe.json', recipe.to_json())
         _write(run/'env.json', json.dumps(dict(environment(dls.device, seed), precision='bf16' if hasattr(learn, 'b_float16') else 'fp32',
-                                               data=Path(source).name,
+                                               data=Path(source).absolute().name,
                                                evaluated_on='test' if recipe.valid=='test' else 'held out of train', **data), indent=2))
         history = History(run/'history.csv')
         def summary(status, **more):
@@ -122,8 +123,8 @@ def train(
                            train_seconds=history.train_seconds, seconds=time.perf_counter()-start, n_params=total_params(model)[0], **more)
             _write(run/'summary.json', json.dumps(figures, indent=2))
         try: learn.fit_one_cycle(cbs=[history, RunProgress(), *L(cbs)], **recipe.schedule())
-        except KeyboardInterrupt:
-            if history.rows: summary('stopped')
+        except (KeyboardInterrupt, Exception) as e:
+            if history.rows: summary('stopped' if isinstance(e, KeyboardInterrupt) else 'failed')
             raise
         preds,targs = learn.get_preds()
         with whole(run/'model.safetensors') as f: save_file({k: v.contiguous() for k,v in model.state_dict().items()}, f)
@@ -147,7 +148,8 @@ class Run:
     @property
     def model(self) -> nn.Module:
         "The trained network, on the CPU, in evaluation mode"
-        model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
+        try: model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
+        except TypeError as e: raise InputError(f"{self.path/'env.json'}: classes and size do not make sense ({e})") from e
         try: model.load_state_dict(load_file(self.path/'model.safetensors'))
         except (SafetensorError, OSError, RuntimeError) as e:
             raise InputError(f"{self.path/'model.safetensors'}: not the weights of this run ({str(e).splitlines()[0]})") from e
@@ -168,9 +170,19 @@ def load_run(
     path = Path(path)
     def read(name, f):
         try: return f((path/name).read_text())
-        except (OSError, ValueError) as e: raise InputError(f'{path/name}: cannot be read; not a complete run folder ({e})') from e
-    return Run(path, read('recipe.json', Recipe.from_json), read('env.json', json.loads), read('summary.json', json.loads),
-               read('history.csv', lambda s: pd.read_csv(io.StringIO(s))))
+        except (OSError, ValueError) as e: raise InputError(f'{path/name}: not a file of a run ({e})') from e
+    def table(*keys): # a JSON object that has them
+        def _load(s):
+            d = json.loads(s)
+            if not (isinstance(d, dict) and all(k in d for k in keys)): raise ValueError(f'needs {", ".join(keys)}')
+            return d
+        return _load
+    def history(s):
+        df = pd.read_csv(io.StringIO(s))
+        if not {'epoch','valid_acc'}<=set(df): raise ValueError('needs epoch, valid_acc')
+        return df
+    return Run(path, read('recipe.json', Recipe.from_json), read('env.json', table('classes', 'size', 'precision')),
+               read('summary.json', table('status', 'accuracy')), read('history.csv', history))
 
 # %% ../nbs/08_train.ipynb #14497920
 class _Parser(argparse.ArgumentParser):
@@ -182,24 +194,25 @@ def command(
 ):
     "What all commands do with bad input: one line on standard error, exit status 2. Ctrl-C leaves with 130"
     matplotlib.use('agg')
+    warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
     try: yield
     except InputError as e: print(f'{name}: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt: print('\nstopped', file=sys.stderr); sys.exit(130)
 
-def _whole(low):
+def _whole(low, high=10**6):
     def _read(s):
         try: n = int(s)
         except ValueError: n = low-1
-        if n<low: raise argparse.ArgumentTypeError(f'{s}: needs a whole number, {low} or more')
+        if not low<=n<=high: raise argparse.ArgumentTypeError(f'{s[:50]}: needs a whole number from {low} to {high}')
         return n
     return _read
 
 def _parser():
-    p = _Parser(prog='hrf_train', description='Train a recipe and leave everything about the run in a folder of its own.')
+    p = _Parser(prog='hrf_train', allow_abbrev=False, description='Train a recipe and leave everything about the run in a folder of its own.')
     p.add_argument('--recipe', default='auto', help='name of a recipe; auto: spec on a GPU, lite on a CPU, digits for the digits')
     p.add_argument('--data', default='auto', help='cifar10, digits, a folder with train/ and test/, cifar-10-batches-py, or its .tar.gz')
     p.add_argument('--epochs', type=_whole(1), help="instead of the recipe's own")
-    p.add_argument('--seed', type=_whole(0), default=0, help='of weights, order and augmentation')
+    p.add_argument('--seed', type=_whole(0, 2**32-1), default=0, help='of weights, order and augmentation')
     p.add_argument('--out', default='runs', help="folder for the run's own folder")
     p.add_argument('--set', nargs='+', action='extend', default=[], metavar='field=value', help="other fields of the recipe; see --show")
     p.add_argument('--list', action='store_true', help='list the recipes')
@@ -221,21 +234,22 @@ def hrf_train(
     with command('hrf_train'):
         a = _parser().parse_args(args)
         if a.list: return print('\n'.join(f'{o.name:8} {o.about}' for o in recipes.values()))
-        fields = parse_fields(a.set)
-        if a.epochs: fields['epochs'] = a.epochs
-        if a.show and a.recipe!='auto': return print(get_recipe(a.recipe).replace(**fields).to_json())
-        if a.recipe!='auto': get_recipe(a.recipe).replace(**fields) # a wrong field is found before any data are looked for
+        def chosen(name):
+            recipe = get_recipe(name).replace(**parse_fields(a.set))
+            return recipe.replace(epochs=a.epochs) if a.epochs else recipe
+        chosen('spec' if a.recipe=='auto' else a.recipe) # a wrong field is found before any data are looked for
+        if a.show and a.recipe!='auto': return print(chosen(a.recipe).to_json())
         if a.data=='auto': source,why = auto_source(); print(f'data: {why}')
         else: source = a.data
         if a.recipe=='auto':
             name,why = auto_recipe(source)
             print(f"recipe: {name}, {why}. For another: --recipe {'|'.join(recipes)}")
         else: name = a.recipe
-        recipe = get_recipe(name).replace(**fields)
+        recipe = chosen(name)
         if a.show: return print(recipe.to_json())
         run = load_run(train(recipe, source, seed=a.seed, out=a.out))
         s,on = run.summary,'test' if recipe.valid=='test' else 'held-out'
-        print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {s['epochs']} epochs; "
+        print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {s['epochs']} epoch{'s' if s['epochs']>1 else ''}; "
               f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{run.path}: curves.png, misclassified.png, confusion.png, history.csv, ...")
 
 if __name__=='__main__' and sys.argv[0].endswith('train.py'): hrf_train() # python -m cifar_hrf.train

@@ -5,11 +5,20 @@
 # %% auto #0
 __all__ = ['PadCrop', 'FlipLR', 'CutOut']
 
-# %% ../nbs/01_transforms.ipynb #21e4ca10
+# %% ../nbs/01_transforms.ipynb #5a8b284c
+from numbers import Integral, Real
 from fastai.vision.all import *
 from .source import InputError
 
-# %% ../nbs/01_transforms.ipynb #95994663
+# %% ../nbs/01_transforms.ipynb #f4c303e8
+def _check_pixels(nm, low, **values):
+    for k,v in values.items():
+        if not (isinstance(v, Integral) and not isinstance(v, bool) and v>=low): raise InputError(f'{nm} {k}={v}: needs a whole number, {low} or more')
+
+def _batch(x): # a batch of images as a plain tensor, which spares each operation the way through TensorImage
+    if x.ndim!=4: raise InputError(f'a batch of images [n,c,h,w] is needed, not {tuple(x.shape)}; use it in batch_tfms')
+    return x.as_subclass(Tensor)
+
 class PadCrop(RandTransform):
     "Random crop of the image's own size after padding by `pad` pixels, drawn for each image"
     def __init__(self,
@@ -17,7 +26,7 @@ class PadCrop(RandTransform):
         mode:str='reflect', # 'reflect', 'edge', or 'constant': 0 after Normalize, the mean of the data
         **kwargs
     ):
-        if not (isinstance(pad, int) and pad>=0): raise InputError(f'PadCrop pad={pad}: needs a number of pixels, 0 or more')
+        _check_pixels('PadCrop', 0, pad=pad)
         if mode not in ('reflect','edge','constant'): raise InputError(f'PadCrop mode={mode}: needs one of reflect, edge, constant')
         super().__init__(**merge(dict(order=100 if mode=='constant' else 5), kwargs))
         store_attr('pad,mode')
@@ -29,10 +38,11 @@ class PadCrop(RandTransform):
         return i.clamp(0, n-1), (i<0)|(i>=n)
 
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
-        b,c,h,w = x.shape
+        y = _batch(x)
+        b,c,h,w = y.shape
         (rows,out_r),(cols,out_c) = self._index(b, h, x.device), self._index(b, w, x.device)
         idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
-        y = x.as_subclass(Tensor).reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
+        y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
         if self.mode=='constant': y = y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0)
         return y.as_subclass(type(x))
 
@@ -41,7 +51,7 @@ def _images(p, x): # each image with probability p -> [b,1,1,1], True where it w
     return (torch.rand(len(x), device=x.device)<p).view(-1,1,1,1)
 
 def _check_p(nm, p):
-    if not 0<=p<=1: raise InputError(f'{nm} p={p}: needs a probability from 0 to 1')
+    if not (isinstance(p, Real) and 0<=p<=1): raise InputError(f'{nm} p={p}: needs a probability from 0 to 1')
 
 class FlipLR(RandTransform):
     "Mirror left and right, drawn for each image"
@@ -51,10 +61,10 @@ class FlipLR(RandTransform):
     ):
         _check_p('FlipLR', p)
         super().__init__(**merge(dict(order=6), kwargs))
-        self.p_image = p
+        self.p_image = self.__stored_args__['p'] = p
 
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
-        y = x.as_subclass(Tensor)
+        y = _batch(x)
         return torch.where(_images(self.p_image, y), y.flip(-1), y).as_subclass(type(x))
 
 # %% ../nbs/01_transforms.ipynb #90414365
@@ -68,12 +78,11 @@ class CutOut(RandTransform):
         overhang:bool=False, # may a hole reach over the border, as in the paper?
         **kwargs
     ):
-        for k,v in dict(size=size, n=n).items():
-            if not (isinstance(v, int) and v>0): raise InputError(f'CutOut {k}={v}: needs a whole number above 0')
+        _check_pixels('CutOut', 1, size=size, n=n)
         _check_p('CutOut', p)
         super().__init__(**merge(dict(order=102), kwargs))
-        self.p_image = p
         store_attr('size,n,fill,overhang')
+        self.p_image = self.__stored_args__['p'] = p
 
     def _span(self, b, length, device): # -> which of `length` pixels the holes cover [b,n,length]
         if self.overhang: start = torch.randint(length, (b,self.n,1), device=device) - self.size//2
@@ -83,7 +92,7 @@ class CutOut(RandTransform):
         return (i>=start) & (i<start+self.size)
 
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
-        y = x.as_subclass(Tensor)
+        y = _batch(x)
         rows,cols = [self._span(len(y), o, y.device) for o in y.shape[-2:]]
         hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
         if self.p_image<1: hole = hole & _images(self.p_image, y)
