@@ -159,24 +159,28 @@ def _describe(o, seen=()):
         return f'{type(o).__qualname__} {more} {d({k: v for k,v in vars(o).items() if k!="__signature__"})}'
     return re.sub(' at 0x[0-9a-f]+', '', repr(o))
 
+def _item_name(dl, i): # the path of item `i`, where it has one
+    items = getattr(dl.dataset, 'items', None)
+    return items[i] if isinstance(items, (list,L)) and isinstance(items[i], (str,Path)) else f'item {i}'
+
+def _wh(x): return tuple(x.shape[:-3:-1]) # [...,h,w] -> (w,h), as people name the size of an image
+
 def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in order, before the batch transforms
-    items = getattr(dl.dataset, 'items', range(len(dl.dataset)))
-    def nm(i): return items[i] if isinstance(items, (list,L)) and isinstance(items[i], (str,Path)) else f'item {i}'
     dl.before_iter()
     def item(i): # item `i`, or the reason why there is none
         try: res = dl.do_item(i)
-        except image_errors as e: raise unreadable(nm(i), e) from e
+        except image_errors as e: raise unreadable(_item_name(dl, i), e) from e
         if not (isinstance(res, tuple) and len(res)==2): raise InputError('resident: needs one image and one label for each item')
         return res
-    (x,_),(y,_) = item(0),item(0)
-    shape = x.shape
-    if not torch.equal(tensor(x), tensor(y)): raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
-    ordered = dl.new(bs=256, shuffle=False, drop_last=False, n=len(dl.dataset), get_idxs=partial(range, len(dl.dataset)), after_batch=noop, device='cpu')
-    try: batches = list((progress_bar if len(items)>5000 else noop)(ordered))
+    x,again = item(0)[0],item(0)[0]
+    if not torch.equal(tensor(x), tensor(again)): raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
+    n = len(dl.dataset)
+    ordered = dl.new(bs=256, shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n), after_batch=noop, device='cpu')
+    try: batches = list((progress_bar if n>5000 else noop)(ordered))
     except Exception:
-        for i in range(len(dl.dataset)): # find the item that is to blame
-            if item(i)[0].shape!=shape:
-                raise InputError(f'{nm(i)}: is of size {tuple(item(i)[0].shape[:0:-1])}, others of {tuple(shape[:0:-1])}; resize it, or use Resize') from None
+        for i in range(n): # find the item that is to blame
+            if item(i)[0].shape!=x.shape:
+                raise InputError(f'{_item_name(dl, i)}: is of size {_wh(item(i)[0])}, others of {_wh(x)}; resize it, or use Resize') from None
         raise
     return [torch.cat(o) for o in zip(*batches)]
 
@@ -214,7 +218,7 @@ def resident(
         for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
     for dl,(x,_) in zip(dls.loaders, items):
         if x.shape[1:]!=items[0][0].shape[1:]:
-            raise InputError(f'{L(getattr(dl.dataset, "items", ["validation"]))[0]}: is of size {tuple(x.shape[:1:-1])}, training images of {tuple(items[0][0].shape[:1:-1])}; resize them')
+            raise InputError(f'{_item_name(dl, 0)}: is of size {_wh(x)}, training images of {_wh(items[0][0])}; resize them')
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
     res.device = ifnone(device, dls.device or default_device())
     return res

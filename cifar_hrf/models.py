@@ -94,7 +94,8 @@ def plot_network(
         w = .25+.12*math.log2(max(c, 2)) if r.kind in ('Conv2d','Linear') else .3
         y = math.log2(h)+1
         ax.add_patch(Rectangle((x,-y/2), w, y, color=_colors.get(r.kind, '#999999'), ec='white'))
-        if r.out!=old and (len(r.out)>1 or r.kind=='Linear'): ax.text(x+w/2, -y/2-.25, f'{c}\n{h}×{h}' if len(r.out)>1 else c, ha='center', va='top', fontsize=7)
+        if r.out!=old and (len(r.out)>1 or r.kind=='Linear'):
+            ax.text(x+w/2, -y/2-.25, '\n'.join([str(c), '×'.join(map(str, r.out[1:]))]), ha='center', va='top', fontsize=7)
         left[r.name],old,x = (x,x+w,y),r.out,x+w+.06
     for name,m in model.named_modules():
         if not isinstance(m, Residual): continue

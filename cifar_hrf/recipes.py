@@ -52,7 +52,8 @@ class Recipe:
             **{k: (lambda x: number(x) and 0<=x<=1, 'needs a number from 0 to 1') for k in ('pct_start','flip')},
             smoothing=(lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1'),
             moms=(lambda x: isinstance(x, tuple) and len(x)==3 and all(number(o) and 0<=o<1 for o in x), 'needs three numbers from 0 to less than 1'),
-            valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1), "needs 'test', a share below 1, or a number of images"),
+            valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
+                   "needs 'test', a share below 1, or a number of images"),
             name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'\w[\w.-]{0,99}', x)), 'needs letters, digits, _ . -'),
             about=(lambda x: isinstance(x, str), 'needs a text'))
         if self.model=='custom_resnet': rules['width'] = (lambda x: whole_number(x, 1) and x<=4096, 'needs a whole number from 1 to 4096')

@@ -50,7 +50,8 @@ def _data_facts(dls):
     h = hashlib.blake2b(digest_size=16)
     for dl in dls.loaders:
         for o in (dl.images, dl.labels): h.update(o.as_subclass(Tensor).cpu().contiguous().numpy())
-    return dict(fingerprint=h.hexdigest(), n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), classes=list(dls.vocab), size=list(dls.train.images.shape[-2:]))
+    return dict(fingerprint=h.hexdigest(), n_train=len(dls.train_ds), n_valid=len(dls.valid_ds), classes=list(dls.vocab),
+                size=list(dls.train.images.shape[-2:]))
 
 # %% ../nbs/08_train.ipynb #31f69617
 def _write(path, text):
@@ -252,6 +253,6 @@ def hrf_train(
         run = load_run(train(recipe, source, seed=a.seed, out=a.out))
         s,on = run.summary,'test' if recipe.valid=='test' else 'held-out'
         print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {s['epochs']} epoch{'s' if s['epochs']>1 else ''}; "
-              f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{run.path}: curves.png, misclassified.png, confusion.png, history.csv, ...")
+              f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{run.path}: curves.png, misclassified.png, confusion.png, history.csv ...")
 
 if __name__=='__main__' and sys.argv[0].endswith('train.py'): hrf_train() # python -m cifar_hrf.train

@@ -6,10 +6,12 @@ from cifar_hrf.train import load_run
 
 kept = Path(__file__).resolve().parent.parent/'results/runs.csv'
 
+summary = 'status accuracy epochs train_seconds seconds n_params'.split()
+env = 'evaluated_on n_train n_valid precision device cpu gpu threads commit dirty cifar_hrf python torch fastai fingerprint time'.split()
+
 def row(path):
     r = load_run(path)
-    return dict(run=r.path.name, recipe=r.recipe.name, **{k: r.env[k] for k in ('data','seed')}, **{k: r.summary[k] for k in ('status','accuracy','epochs','train_seconds','seconds','n_params')},
-                **{k: r.env[k] for k in 'evaluated_on n_train n_valid precision device cpu gpu threads commit dirty cifar_hrf python torch fastai fingerprint time'.split()})
+    return dict(run=r.path.name, recipe=r.recipe.name, data=r.env['data'], seed=r.env['seed'], **{k: r.summary[k] for k in summary}, **{k: r.env[k] for k in env})
 
 df = pd.DataFrame([row(o) for o in sys.argv[1:]])
 if kept.exists(): df = pd.concat([pd.read_csv(kept), df]).drop_duplicates('run', keep='last')
