@@ -23,7 +23,7 @@ def has_bf16(
 
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
-    order = MixedPrecision.order
+    order,autocast = MixedPrecision.order,None
     def before_batch(self):
         self.autocast = torch.autocast(self.dls.device.type, torch.bfloat16)
         self.autocast.__enter__()
@@ -72,7 +72,7 @@ class History(Callback):
 
 # %% ../nbs/05_learner.ipynb #0864bb21
 class RunProgress(Callback):
-    "One progress bar for the whole run, with the time that is left, and a line of figures for each epoch"
+    "One progress bar for the whole run, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
     columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
 

@@ -38,7 +38,7 @@ def holdout(
 def cifar_block(
     valid=.1, # held-out share or number of the training images, or 'test'
     split_seed:int=42, # of the held-out part
-    stats:tuple=known_stats['cifar10'], # mean and standard deviation of each channel
+    stats='cifar10', # mean and standard deviation of each channel, or the name of known ones
     pad:int=4, # `PadCrop`, in pixels; 0: none
     pad_mode:str='reflect', # as in `PadCrop`
     flip:float=.5, # probability of `FlipLR`; 0: none
@@ -46,6 +46,9 @@ def cifar_block(
     vocab:list|None=None, # class names; by default found in the labels
 ) -> DataBlock:
     "Images in a class-folder tree: PadCrop, FlipLR, Normalize, CutOut"
+    if isinstance(stats, str):
+        if stats not in known_stats: raise InputError(f"stats={stats}: unknown; there are {', '.join(known_stats)}")
+        stats = known_stats[stats]
     tfms = [Normalize.from_stats(*stats, cuda=False)]
     if pad:    tfms.append(PadCrop(pad, pad_mode))
     if flip:   tfms.append(FlipLR(flip, order=101 if pad_mode=='constant' else 6)) # never before the crop
@@ -70,14 +73,14 @@ def cifar_dls(
     source, # 'cifar10', 'digits', or a path as in `cifar_path`
     bs:int=512, # images in a batch; twice that in validation
     valid=.1, # held-out share or number of the training images, or 'test'
-    stats:tuple|None=None, # mean and standard deviation of each channel; by default those of the training images
+    stats=None, # mean and standard deviation of each channel, or the name of known ones; by default those of the training images
     num_workers:int|None=None, # processes that read files; by default one for each CPU core
     device=None, # by default the GPU, if there is one
     **kwargs
 ) -> DataLoaders:
     "`cifar_block` as `DataLoaders` that read files"
     path = data_path(source)
-    if path==digits_path(): kwargs['flip'] = 0
+    if is_digits(path): kwargs['flip'] = 0
     files = tree_files(path)['train']
     block = cifar_block(valid=valid, stats=stats or train_stats(files), vocab=list(files), **kwargs)
     try: dls = block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)

@@ -45,7 +45,7 @@ class Recipe:
         def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
             model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'),
-            **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('width','epochs','bs')},
+            **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout')},
             **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','lr_min')},
             **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_final','wd')},
@@ -55,8 +55,8 @@ class Recipe:
             valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
                    "needs 'test', a share below 1, or a number of images"),
             name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'\w[\w.-]{0,99}', x)), 'needs letters, digits, _ . -'),
+            width=(lambda x: whole_number(x, 1) and x<=4096, 'needs a whole number from 1 to 4096'),
             about=(lambda x: isinstance(x, str), 'needs a text'))
-        if self.model=='custom_resnet': rules['width'] = (lambda x: whole_number(x, 1) and x<=4096, 'needs a whole number from 1 to 4096')
         for k,(good,need) in rules.items():
             if not good(getattr(self, k)): raise InputError(f'{k}={str(getattr(self, k))[:50]}: {need}')
         if max(self.lr_min, self.lr_final)>self.lr_max: raise InputError(f'lr_max={self.lr_max}: is below lr_min or lr_final')

@@ -119,22 +119,23 @@ def train(
                                                data=Path(source).absolute().name,
                                                evaluated_on='test' if recipe.valid=='test' else 'held out of train', **data), indent=2))
         history = History(run/'history.csv')
-        def summary(status, **more):
+        def summary(status):
             figures = dict(status=status, epochs=len(history.rows), accuracy=history.rows[-1]['valid_acc'] if history.rows else None,
-                           train_seconds=history.train_seconds, seconds=time.perf_counter()-start, n_params=total_params(model)[0], **more)
+                           train_seconds=history.train_seconds, seconds=time.perf_counter()-start, n_params=total_params(model)[0])
             _write(run/'summary.json', json.dumps(figures, indent=2))
-        try: learn.fit_one_cycle(cbs=[history, RunProgress(), *L(cbs)], **recipe.schedule())
+        try:
+            learn.fit_one_cycle(cbs=[history, RunProgress(), *L(cbs)], **recipe.schedule())
+            with whole(run/'model.safetensors') as f: save_file({k: v.contiguous() for k,v in model.state_dict().items()}, f)
+            _figure(run/'curves.png', plot_curves(history.df))
+            learn.recorder.plot_sched()
+            for ax in plt.gcf().axes: ax.set_xlabel('step')
+            _figure(run/'schedule.png', plt.gcf())
+            preds,targs = learn.get_preds()
+            _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
+            _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
         except (KeyboardInterrupt, Exception) as e:
             if history.rows: summary('stopped' if isinstance(e, KeyboardInterrupt) else 'failed')
             raise
-        preds,targs = learn.get_preds()
-        with whole(run/'model.safetensors') as f: save_file({k: v.contiguous() for k,v in model.state_dict().items()}, f)
-        _figure(run/'curves.png', plot_curves(history.df))
-        learn.recorder.plot_sched()
-        for ax in plt.gcf().axes: ax.set_xlabel('step')
-        _figure(run/'schedule.png', plt.gcf())
-        _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
-        _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
         summary('complete')
     return run
 

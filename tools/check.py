@@ -8,7 +8,6 @@ from readme import render, root
 cfg = ConfigParser(delimiters=['='])
 cfg.read(root/'settings.ini', encoding='utf-8')
 cfg = cfg['DEFAULT']
-faults = []
 
 def in_step():
     "What nbdev_export and nbdev_clean would change, found in a copy"
