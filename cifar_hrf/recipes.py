@@ -10,6 +10,7 @@ import ast, dataclasses
 from fastai.vision.all import *
 from .source import InputError
 from .models import *
+from .schedule import *
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
@@ -84,10 +85,9 @@ class Recipe:
         kw = dict(custom_resnet=dict(width=self.width, scale=self.scale, size=size), lite_net=dict(scale=self.scale, size=size), resnet56={})
         return _models[self.model](n_out, **kw[self.model])
 
-    def schedule(self) -> dict:
-        "The arguments of fastai's `fit_one_cycle`"
-        return dict(n_epoch=self.epochs, lr_max=self.lr_max, div=self.lr_max/self.lr_min, moms=self.moms, pct_start=self.pct_start,
-                    div_final=self.lr_max/self.lr_final if self.lr_final else math.inf)
+    def schedule(self) -> PhaseScheduler:
+        "The callback that sets LR and momentum in a `fit` of `epochs`"
+        return one_cycle(self.epochs, self.lr_max, self.lr_min, pct_start=self.pct_start, moms=self.moms, lr_final=self.lr_final)
 
 # %% ../nbs/06_recipes.ipynb #e50cb653
 def parse_fields(
