@@ -212,17 +212,24 @@ def _snapshot(
 # %% ../nbs/04_schedule.ipynb #6d6919fd
 _rules = dict(steepest=lambda lrs,s: lrs[np.gradient(s).argmin()],
               valley=lambda lrs,s: valley(lrs.tolist(), s.tolist(), len(s))[0],
-              least=lambda lrs,s: lrs[_till_divergence(s).argmin()],
+              least=lambda lrs,s: lrs[_till_divergence(s).argmin()], turn=lambda lrs,s: lrs[_turn(s)],
               last=lambda lrs,s: lrs[_last(s)])
 _rules['minimum/10'] = lambda lrs,s: _rules['least'](lrs, s)/10
 _rules['second_bottom'] = lambda lrs,s: lrs[i[1]] if len(i:=find_peaks(-s, prominence=.02*np.ptp(_till_divergence(s)))[0])>1 else math.nan
 _reasons = {'steepest': 'the loss falls fastest', 'valley': 'the middle of the longest descent', 'least': 'least loss before divergence',
+            'turn': 'least loss before it first turns up',
             'last': 'the last before the loss is back where it began', 'minimum/10': 'a tenth of that of the least loss', 'second_bottom': 'the second valley'}
 
 def _till_divergence(s): # a curve, up to where it exceeds four times its least
     best = np.minimum.accumulate(s)
     bad = s-best>3*np.abs(best)
     return s[:bad.argmax()] if bad.any() else s
+
+def _turn(s): # where a curve, once halfway down, is least before it climbs by a tenth of its fall
+    s = _till_divergence(s)
+    best,fall = np.minimum.accumulate(s),s[0]-s.min()
+    up = (s-best>.1*fall) & (s[0]-best>.5*fall)
+    return s[:up.argmax() if up.any() else len(s)].argmin()
 
 def _last(s):
     i = _till_divergence(s).argmin()
@@ -237,7 +244,7 @@ class LRRangeTest:
         lrs, # learning rate of each step
         losses, # loss at each step; or a list of such, of sweeps with the same learning rates, that may be shorter
         mode:str='exp', # the axis: 'exp' or 'linear'
-        rule:str='least', # that picks LRMAX
+        rule:str='turn', # that picks LRMAX
         skip:int=0, # first steps that no rule looks at
         notes=(), # warnings of who ran the sweep
         coarse=None, # the test that this one zooms into
@@ -271,7 +278,7 @@ class LRRangeTest:
     @property
     def _begin(self): # where the loss begins to fall
         lrs,s = self._curve
-        fall = s[0]-s[:(i:=_till_divergence(s).argmin())+1]
+        fall = s[0]-s[:(i:=_turn(s))+1]
         return lrs[(fall>=.05*fall[i]).argmax()]
 
     def _lr_min(self):
@@ -285,7 +292,7 @@ class LRRangeTest:
         n,(lrs,s) = len(self.planned),self._curve
         if self.n_finite<len(self.lrs): yield f'the loss is not finite from LR {self.lrs[self.n_finite]:.3g} on, step {self.n_finite} of {n}'
         if not math.isfinite(self.lr_max):
-            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else f'only {len(s)} steps before divergence, too few for the rules: start lower'
+            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else f'the loss diverged after {self.n_finite} of {n} steps, too few for the rules: start lower'
             return
         i,least,tenth = int(np.abs(lrs-self.lr_max).argmin()),_till_divergence(s).min(),len(s)//10
         if s[0]-least<.02*abs(s[0]):
@@ -314,7 +321,8 @@ class LRRangeTest:
 
     def __repr__(self):
         def span(k): return f', {r.low:.2g} to {r.high:.2g} over {len(self.repeats)} seeds' if len(self.repeats)>1 and (r:=self.spread.loc[k]).low==r.low else ''
-        return '\n'.join([f'LRMAX {self.lr_max:.3g} ({self.reasons["lr_max"]}{span("lr_max")})', f'LRMIN {self.lr_min:.3g} ({self.reasons["lr_min"]}{span("lr_min")})',
+        def line(k): return f'{k.upper().replace("_", "")} {getattr(self, k):.3g} ({self.reasons[k]}{span(k)})' if math.isfinite(getattr(self, k)) else f'no {k.upper().replace("_", "")}'
+        return '\n'.join([line('lr_max'), line('lr_min'),
                           *(f'warning: {o}' for o in self.warnings)])
 
     def plot(self,
@@ -328,7 +336,8 @@ class LRRangeTest:
             if o is not self: ax.plot(o.lrs, o.smoothed, color='C0', lw=1, alpha=.8)
         ax.plot(self.lrs, self.smoothed, color='k', lw=1.6, label='smoothed' if len(self.repeats)==1 else 'smoothed mean')
         for k,(name,lr) in enumerate(self.suggestions.items()):
-            if math.isfinite(lr): ax.plot(lr, np.interp(lr, self.lrs[:self.n_finite], self.smoothed[:self.n_finite]), 'ovs^DP'[k], ms=7, color=f'C{k+1}', label=f'{name} {lr:.2g}')
+            if math.isfinite(lr): ax.plot(lr, np.interp(lr, self.lrs[:self.n_finite], self.smoothed[:self.n_finite]), 'ovs*^DP'[k], ms=9 if name==self.rule else 6, color=f'C{k+1}',
+                                          mec='k' if name==self.rule else None, label=f'{name} {lr:.2g}')
         if math.isfinite(self.lr_max):
             r = self.spread.loc['lr_max']
             ax.axvspan(self.lr_min, self.lr_max, color='C2', alpha=.1, label=f'LRMIN to LRMAX, {self.lr_min:.2g} to {self.lr_max:.2g}')
@@ -386,7 +395,7 @@ def lr_range_test(self:Learner,
     n_iter:int|None=100, # steps; None: one epoch
     mode:str='exp', # the rate grows by the same 'exp' factor or 'linear' step
     on:str='train', # the loss of the 'train' batch before its step, or that of all 'valid' batches after it
-    rule:str='least', # that picks LRMAX, see `LRRangeTest`
+    rule:str='turn', # that picks LRMAX, see `LRRangeTest`
     seeds=1, # so many times with other order and augmentation (seeds 0, 1 ...), or a list of seeds
     zoom:bool=False, # then again, over the part from a third of where the loss begins to fall to three times LRMAX
     stop:float|None=4., # end when the loss exceeds its least so many times; None: go on
