@@ -15,17 +15,19 @@ from .source import InputError, whole
 
 # %% ../nbs/05_learner.ipynb #54cfd727
 def has_bf16(
-    device:torch.device, # to compute on
+    device, # to compute on
 ) -> bool: # does it multiply bfloat16 in hardware?
     "Is bfloat16 fast on `device`?"
+    device = torch.device(device)
     if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type=='cpu' and getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)()
 
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
     order,autocast = MixedPrecision.order,None
+    def before_fit(self): self._leave() # a fit that was interrupted within a batch
     def before_batch(self):
-        self.autocast = torch.autocast(self.dls.device.type, torch.bfloat16)
+        self.autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
         self.autocast.__enter__()
     def _leave(self):
         if self.autocast: self.autocast.__exit__(None, None, None)
@@ -68,7 +70,7 @@ class History(Callback):
             with whole(self.path) as f: self.df.to_csv(f, index=False)
 
     @property
-    def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows)
+    def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds'.split())
 
 # %% ../nbs/05_learner.ipynb #0864bb21
 class RunProgress(Callback):
@@ -113,20 +115,23 @@ class RunProgress(Callback):
 
 # %% ../nbs/05_learner.ipynb #10699bb6
 class StopDiverged(Callback):
-    "Ends the fit, with a message, after an epoch in which the training loss was not finite; `diverged` says so"
-    order,diverged = RunProgress.order+5,False
-    def before_fit(self): self.diverged = False
-    def before_train(self): self.lost = torch.zeros((), dtype=torch.bool, device=self.dls.device)
-    def after_loss(self):
-        if self.training: self.lost |= ~self.loss.detach().as_subclass(Tensor).isfinite().all()
+    "Ends the fit, with a message, after an epoch in which a loss was not finite; `diverged` says so"
+    order,diverged,trained = RunProgress.order+5,False,False
+    def before_fit(self): self.diverged = self.trained = False
+    def before_epoch(self): self.lost = torch.tensor(False)
+    def before_train(self): self.trained = True
+    def after_loss(self): self.lost = ~self.loss.detach().as_subclass(Tensor).isfinite().all() | self.lost # which stays on the device
     def after_train(self): self.diverged = bool(self.lost)
     def before_validate(self):
         if self.diverged: raise CancelValidException()
     def after_epoch(self):
+        if not self.trained: return # a mere evaluation
+        self.diverged = bool(self.lost)
         if not self.diverged: return
-        lr = float(self.opt.hypers[-1]['lr'])
-        print(f'diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {lr:.2g} at its end); stopped. A lower lr_max may help: lr_range_test finds one')
+        print(f"diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {float(self.opt.hypers[-1]['lr']):.2g} at its end); stopped. "
+              'A lower lr_max may help: lr_range_test finds one')
         raise CancelFitException()
+    def after_fit(self): self.diverged = self.trained and bool(self.lost) # also if another callback ended it
 
 # %% ../nbs/05_learner.ipynb #946f8c36
 nesterov = partial(OptimWrapper, opt=torch.optim.SGD, momentum=.9, nesterov=True)

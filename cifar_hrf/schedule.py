@@ -6,7 +6,8 @@
 __all__ = ['write_up_tests', 'PhaseScheduler', 'one_cycle', 'LRRangeTest']
 
 # %% ../nbs/04_schedule.ipynb #9dade7c5
-import itertools, random, types
+import itertools, random, sys, types
+from contextlib import suppress
 from collections import deque
 from numbers import Integral, Number, Real
 from fastai.vision.all import *
@@ -17,6 +18,12 @@ from .source import InputError
 from .loaders import ResidentDL, _names
 
 # %% ../nbs/04_schedule.ipynb #97792994
+def _need(who, good, what): # -> the check at the door of `who`
+    if not good: raise InputError(f'{who}: {what}')
+
+def _number(o): return isinstance(o, Real) and not isinstance(o, bool) and abs(o)<1e30 # neither nan nor inf
+def _whole(o): return isinstance(o, Integral) and not isinstance(o, bool)
+
 def _fastai_positions(n_epochs, n_batches): # as `TrainEvalCallback` counts `pct_train`
     for epoch in range(n_epochs):
         pct = epoch/n_epochs
@@ -40,6 +47,11 @@ def _phased(shape, grid, ends, values, n_epochs, n_batches):
         res.append(b + (a-b)/2*(1+math.cos(math.pi*x)) if shape=='cos' else (b-a)*x+a) # in the order in which PyTorch rounds
     return res
 
+def _per_group(lr): # a number, a slice, or a list
+    return lr.tolist() if isinstance(lr, (np.ndarray,Tensor)) else list(lr) if isinstance(lr, (list,tuple,L)) else lr
+
+def _parts(lr): return [o for o in (lr.start, lr.stop) if o is not None] if isinstance(lr, slice) else L(lr)
+
 class PhaseScheduler(ParamScheduler):
     "Learning rate, and momentum, in phases over a `fit` of `n_epochs`"
     def __init__(self,
@@ -53,14 +65,16 @@ class PhaseScheduler(ParamScheduler):
 
     def steps(self,
         n_batches:int, # steps in an epoch
-        lrs:list|None=None, # instead of `self.lrs`
+        lrs:list|None=None, # instead of those of the last parameter group
     ) -> dict: # {'lr': values, 'mom': values}, one for each step
         "What is set at each step"
         f = partial(_phased, self.shape, self.grid, self.ends, n_epochs=self.n_epochs, n_batches=n_batches)
-        return {k: f(values=v) for k,v in dict(lr=lrs or self.lrs, mom=self.moms).items() if v is not None}
+        return {k: f(values=v) for k,v in dict(lr=lrs or [_parts(o)[-1] for o in self.lrs], mom=self.moms).items() if v is not None}
 
     def _group_lrs(self): # each of `lrs` as one number for each parameter group; single ones keep the ratios of the peak's
+        n = len(self.opt.hypers)
         def groups(o):
+            if isinstance(o, list) and len(o) not in (1,n): raise InputError(f'one_cycle: {len(o)} learning rates {o} for {n} parameter groups')
             self.opt.set_hyper('lr', o)
             return np.array([h['lr'] for h in self.opt.hypers], dtype=float)
         peak = groups(self.lrs[1])
@@ -82,7 +96,7 @@ class PhaseScheduler(ParamScheduler):
         n_batches:int=100, # steps in an epoch
     ) -> plt.Figure:
         "Learning rate and momentum of the whole run, before any training"
-        steps = self.steps(n_batches, [_parts(o)[-1] for o in self.lrs])
+        steps = self.steps(n_batches)
         fig,axs = plt.subplots(1, len(steps), figsize=(4.5*len(steps),2.8), constrained_layout=True, squeeze=False)
         for ax,(k,v) in zip(axs[0], steps.items()):
             ax.plot(np.arange(len(v))/n_batches, v, color=dict(lr='C2',mom='C0')[k])
@@ -91,11 +105,6 @@ class PhaseScheduler(ParamScheduler):
         return fig
 
 # %% ../nbs/04_schedule.ipynb #acf0c19a
-def _per_group(lr): # a number, a slice, or a list
-    return lr.tolist() if isinstance(lr, (np.ndarray,Tensor)) else list(lr) if isinstance(lr, (list,tuple,L)) else lr
-
-def _parts(lr): return [o for o in (lr.start, lr.stop) if o is not None] if isinstance(lr, slice) else L(lr)
-
 def _hundredth(lr):
     if isinstance(lr, slice): return slice(lr.start and lr.start/100, lr.stop/100)
     return [o/100 for o in lr] if isinstance(lr, list) else lr/100
@@ -113,40 +122,46 @@ def one_cycle(
     grid:str='fastai' # 'fastai', 'torch' or 'dawn'
 ) -> PhaseScheduler: # a callback for `fit`
     "The one-cycle policy (Smith 2018, arXiv 1803.09820): LRMIN → LRMAX → LRMIN, and annihilation below it if asked for"
-    def need(good, what):
-        if not good: raise InputError(f'one_cycle: {what}')
-    def number(o): return isinstance(o, Real) and not isinstance(o, bool) and math.isfinite(o)
-    need(isinstance(n_epochs, Integral) and n_epochs>=1, f'n_epochs={n_epochs}: needs a whole number, 1 or more')
+    need = partial(_need, 'one_cycle')
+    need(_whole(n_epochs) and n_epochs>=1, f'n_epochs={n_epochs}: needs a whole number, 1 or more')
     need(peak_epoch is None or pct_start is None, 'give peak_epoch or pct_start, not both')
     need(shape in ('cos','linear'), f'shape={shape}: needs cos or linear')
     need(grid in ('fastai','torch','dawn'), f'grid={grid}: needs fastai, torch or dawn')
-    need(moms is None or (is_listy(moms) and len(moms)==3 and all(number(o) and 0<=o<1 for o in moms)),
+    need(moms is None or (is_listy(moms) and len(moms)==3 and all(_number(o) and 0<=o<1 for o in moms)),
          f'moms={moms}: needs three numbers from 0 to less than 1, or None')
     lr_max,lr_min,lr_final = map(_per_group, (lr_max, lr_min, lr_final))
     for k,v in dict(lr_max=lr_max, lr_min=lr_min, **({} if lr_final is None else dict(lr_final=lr_final))).items():
-        low = k=='lr_max'
-        need(_parts(v) and all(number(o) and (o>0 if low else o>=0) for o in _parts(v)), f'{k}={v}: needs a number{" above 0" if low else ", 0 or more"}')
-        need(_parts(v)[-1]<=_parts(lr_max)[-1], f'{k}={v}: is above lr_max={lr_max}')
-    need(number(annihilate_epochs) and 0<=annihilate_epochs<n_epochs, f'annihilate_epochs={annihilate_epochs}: needs to be shorter than the run, {n_epochs}')
-    peak = pct_start if pct_start is not None else peak_epoch/n_epochs if number(peak_epoch) else .25 if peak_epoch is None else peak_epoch
+        need(_parts(v) and all(_number(o) and (o>0 if k=='lr_max' else o>=0) for o in _parts(v)), f'{k}={v}: needs a number{" above 0" if k=="lr_max" else ", 0 or more"}')
+        pairs = zip(_parts(v), _parts(lr_max)) if len(_parts(v))==len(_parts(lr_max)) else [(_parts(v)[-1],_parts(lr_max)[-1])]
+        need(all(o<=top for o,top in pairs), f'{k}={v}: is above lr_max={lr_max}')
+    need(_number(annihilate_epochs) and 0<=annihilate_epochs<n_epochs, f'annihilate_epochs={annihilate_epochs}: needs to be shorter than the run, {n_epochs}')
+    peak = pct_start if pct_start is not None else peak_epoch/n_epochs if _number(peak_epoch) else .25 if peak_epoch is None else peak_epoch
     asked = f'peak_epoch={peak_epoch}' if peak_epoch is not None else f'pct_start={ifnone(pct_start, .25)}'
-    need(number(peak) and 0<=peak<=1-annihilate_epochs/n_epochs, f'{asked}: needs the peak within the {n_epochs-annihilate_epochs:g} epochs of the cycle')
+    need(_number(peak) and 0<=peak<=1-annihilate_epochs/n_epochs, f'{asked}: needs the peak within the {n_epochs-annihilate_epochs:g} epochs of the cycle')
     if not annihilate_epochs: return PhaseScheduler(n_epochs, [peak,1], [lr_min, lr_max, ifnone(lr_final, lr_min)], moms, shape, grid)
     values = [lr_min, lr_max, lr_min, _hundredth(lr_min) if lr_final is None else lr_final]
     return PhaseScheduler(n_epochs, [peak, 1-annihilate_epochs/n_epochs, 1], values, moms and [*moms, moms[-1]], shape, grid)
 
 # %% ../nbs/04_schedule.ipynb #d7e5173b
-_fixed = (str, bytes, Number, Path, type, types.ModuleType, types.CodeType, types.BuiltinFunctionType, torch.dtype, torch.device, pd.DataFrame, pd.Series)
-_foreign = re.compile(r'(_?threading|_thread|multiprocessing|concurrent|asyncio|matplotlib|fastprogress|IPython|ipykernel|logging|_io|torch\._)\b')
+_fixed = (str, bytes, Number, Path, types.ModuleType, types.CodeType, types.BuiltinFunctionType, torch.dtype, torch.device, random.SystemRandom)
+_foreign = re.compile(r'(_?threading|_thread|multiprocessing|concurrent|asyncio|matplotlib|fastprogress|IPython|ipykernel|logging|_io)\b|torch\._')
 
 def _changed(a, b): return len(a)!=len(b) or any(x is not y for x,y in zip(a, b))
 
+def _own(o): # is a class or function of the user's, or of this package?
+    file = getattr(sys.modules.get(o.__module__), '__file__', None)
+    return file is None and o.__module__!='builtins' or bool(file) and 'site-packages' not in file and not file.startswith(sys.base_prefix)
+
 def _keep_tensor(o):
-    at,values,grad,needs = o.data,o.detach().clone(),o.grad if o.is_leaf else None,o.requires_grad
+    at,values,grad,needs,hooks = o.data,o.detach().clone(),o.grad if o.is_leaf else None,o.requires_grad,o._backward_hooks
+    hooks = hooks and copy(hooks)
     def _restore():
         o.data = at # where they lay, in the memory format that they had
-        with torch.no_grad(): at.copy_(values)
-        if o.is_leaf: o.requires_grad_(needs).grad = grad
+        with torch.no_grad():
+            if not any(n>1 and k==0 for n,k in zip(at.shape, at.stride())): at.copy_(values) # nobody writes to an expanded one
+        if o.is_leaf:
+            o.requires_grad_(needs).grad = grad
+            if o._backward_hooks!=hooks: o._backward_hooks = hooks
     return _restore, [grad]
 
 def _keep_dict(o):
@@ -165,48 +180,62 @@ def _keep(o):
     "A function that puts `o` back to what it is now, and the objects that `o` refers to"
     if isinstance(o, Tensor):              return _keep_tensor(o)
     if isinstance(o, dict):                return _keep_dict(o)
-    if isinstance(o, (list,deque,set)):    return _keep_items(o)
+    if isinstance(o, (list,deque,set,bytearray)): return _keep_items(o)
     if isinstance(o, (tuple,frozenset)):   return noop, list(o)
     if isinstance(o, random.Random):       return partial(o.setstate, o.getstate()), []
     if isinstance(o, torch.Generator):     return partial(o.set_state, o.get_state()), []
-    if isinstance(o, np.random.Generator): return partial(setattr, o.bit_generator, 'state', o.bit_generator.state), []
+    if isinstance(o, np.random.Generator): return noop, [o.bit_generator]
+    if isinstance(o, np.random.BitGenerator): return partial(setattr, o, 'state', o.state), []
     if isinstance(o, np.random.RandomState): return partial(o.set_state, o.get_state()), []
-    if isinstance(o, np.ndarray):          return (partial(np.copyto, o, o.copy()) if o.flags.writeable else noop), []
+    if isinstance(o, np.ndarray):          return (partial(np.copyto, o, o.copy()) if o.flags.writeable else noop), list(o.flat) if o.dtype==object else []
+    if isinstance(o, (pd.DataFrame,pd.Series)): return partial(setattr, o, '_mgr', o.copy()._mgr), []
     if isinstance(o, types.CellType):
         try: kept = o.cell_contents
         except ValueError: return noop, [] # still empty
         return partial(setattr, o, 'cell_contents', kept), [kept]
+    if isinstance(o, type): # what is counted in a class
+        kept = {k: v for k,v in vars(o).items() if k[:2]!='__'}
+        return lambda: [setattr(o, k, v) for k,v in kept.items() if vars(o).get(k) is not v], list(kept.values())
     if type(o).__module__.startswith('plum'): return noop, [m.implementation for m in getattr(o, 'methods', ())] # a function by type of argument
     if isinstance(o, types.MethodType):    return noop, [o.__self__, o.__func__]
     if isinstance(o, types.FunctionType):
-        names = () if 'site-packages' in o.__code__.co_filename else [k for k in _names(o.__code__) if k in o.__globals__]
-        uses = {k: o.__globals__[k] for k in names} # what a notebook's function counts in
+        uses = {k: o.__globals__[k] for k in _names(o.__code__) if k in o.__globals__} if _own(o) else {} # what a notebook's function counts in
         return partial(o.__globals__.update, uses), [*uses.values(), o.__defaults__, o.__kwdefaults__, *(o.__closure__ or ())]
     if isinstance(o, partial):             return noop, [o.func, o.args, o.keywords]
     return noop, []
 
-def _slots(o): return [k for c in type(o).__mro__ for k in L(c.__dict__.get('__slots__', ()), use_list=None) if k!='__dict__' and hasattr(o, k)]
+def _slots(o): # names of the attributes that `o` has outside of its __dict__
+    for c in type(o).__mro__ if not isinstance(o, Tensor) else ():
+        names = c.__dict__.get('__slots__', ())
+        for k in [names] if isinstance(names, str) else names:
+            k = f'_{c.__name__.lstrip("_")}{k}' if k[:2]=='__' and k[-2:]!='__' else k
+            if k not in ('__dict__','__weakref__') and hasattr(o, k): yield k
 
 def _snapshot(
-    root, # of the objects to keep
+    root, # the learner
     fixed=(), # objects that nobody changes
-): # -> a function that puts them back
+): # -> a function that puts all else back
     "Notes everything that `root` refers to, however indirectly, as it is now"
-    undo,seen,todo = [],{id(o): o for o in fixed},[root]
+    undo,seen,todo = [],{id(o): o for o in fixed},[root, *root.model.parameters(), *root.model.buffers()] # those of compiled models lie elsewhere
     while todo:
         o = todo.pop()
-        if o is None or isinstance(o, _fixed) or id(o) in seen: continue
+        if o is None or isinstance(o, _fixed) or id(o) in seen or (isinstance(o, type) and not _own(o)): continue
         seen[id(o)] = o
         if _foreign.match(type(o).__module__) and not isinstance(o, (nn.Module,Tensor,torch.Generator)): continue
         restore,parts = _keep(o)
         undo.append(restore)
         todo += parts
-        if hasattr(o, '__dict__') and not type(o).__module__.startswith('plum'): todo.append(o.__dict__)
-        for k in _slots(o) if not isinstance(o, Tensor) else ():
+        if isinstance(o, (type,pd.DataFrame,pd.Series)) or type(o).__module__.startswith('plum'): continue
+        if hasattr(o, '__dict__'): todo += [o.__dict__, *type(o).__mro__]
+        for k in _slots(o):
             todo.append(getattr(o, k))
             undo.append(partial(object.__setattr__, o, k, getattr(o, k)))
     def _restore():
-        for f in undo: f()
+        errors = []
+        for f in undo:
+            try: f()
+            except Exception as e: errors.append(e) # and go on with the rest
+        if errors: raise errors[0]
     return _restore
 
 # %% ../nbs/04_schedule.ipynb #6d6919fd
@@ -222,7 +251,7 @@ _reasons = {'steepest': 'the loss falls fastest', 'valley': 'the middle of the l
 
 def _till_divergence(s): # a curve, up to where it exceeds four times its least
     best = np.minimum.accumulate(s)
-    bad = s-best>3*np.abs(best)
+    bad = s-best>3*np.maximum(np.abs(best), .1*abs(s[0]) if len(s) else 0)
     return s[:bad.argmax()] if bad.any() else s
 
 def _turn(s): # where a curve, once halfway down, is least before it climbs by a tenth of its fall
@@ -235,6 +264,10 @@ def _last(s):
     i = _till_divergence(s).argmin()
     back = s[i:]>=s[0]
     return i+max(0, back.argmax()-1) if back.any() else len(s)-1
+
+def _middle(lrs): # the median of those that are finite, on a logarithmic axis
+    lrs = [o for o in lrs if math.isfinite(o)]
+    return float(np.exp(np.median(np.log(lrs)))) if lrs else math.nan
 
 class LRRangeTest:
     "What an LR range test found: the sweep, what each rule makes of it, and what to beware of"
@@ -251,10 +284,11 @@ class LRRangeTest:
     ):
         if rule not in _rules: raise InputError(f'rule={rule}: unknown; there are {", ".join(_rules)}')
         store_attr('mode,rule,skip,coarse')
-        runs = [np.asarray(o, dtype=float) for o in (losses if isinstance(losses[0], (list,tuple,np.ndarray)) else [losses])]
-        self.planned,n = np.asarray(lrs, dtype=float),min(map(len, runs))
-        self.lrs,self.losses = self.planned[:n],np.mean([o[:n] for o in runs], axis=0)
-        self.repeats = [LRRangeTest(lrs, o, mode, rule, skip) for o in runs] if len(runs)>1 else [self]
+        runs = [np.asarray(o, dtype=float) for o in (losses if len(losses) and np.ndim(losses[0]) else [losses])]
+        self.planned,n = np.asarray(lrs, dtype=float),int(np.median([len(o) for o in runs]))
+        padded = np.array([np.pad(o, (0,len(lrs)-len(o)), constant_values=math.nan) for o in runs])[:,:n]
+        self.lrs,self.losses = self.planned[:n],np.array([o[~np.isnan(o)].mean() if (~np.isnan(o)).any() else math.nan for o in padded.T])
+        self.repeats = [LRRangeTest(self.planned, o, mode, rule, skip) for o in runs] if len(runs)>1 else [self]
         finite = np.isfinite(self.losses)
         self.n_finite = n if finite.all() else int(finite.argmin())
         sigma = max(1., .02*len(self.planned))
@@ -262,16 +296,20 @@ class LRRangeTest:
         if self.n_finite: self.smoothed[:self.n_finite] = gaussian_filter1d(self.losses[:self.n_finite], sigma, mode='nearest')
         self.suggestions = {k: self._pick(k) for k in _rules}
         self.lr_max,self.reasons = self.suggestions[rule],dict(lr_max=_reasons[rule])
-        self.lr_min,self.reasons['lr_min'] = self._lr_min()
-        self.warnings = [*notes, *self._warn()]
+        if len(runs)==1:
+            self.lr_min,self.reasons['lr_min'] = self._lr_min()
+            self.warnings = [*notes, *self._warn()]
+        else:
+            self.lr_min,self.reasons['lr_min'] = _middle([o.lr_min for o in self.repeats]),self.repeats[0].reasons['lr_min']
+            low,high = self.spread.loc['lr_max',['low','high']]
+            wide = [f'LRMAX differs by a factor of {high/low:.1f} between the seeds: more steps (n_iter) make it surer'] if high>4*low else []
+            self.warnings = [*notes, *wide, *(f'seed {k}: {w}' for k,o in enumerate(self.repeats) for w in o.warnings)]
 
     @property
     def _curve(self): return self.lrs[self.skip:self.n_finite], self.smoothed[self.skip:self.n_finite]
 
     def _pick(self, rule):
-        if len(self.repeats)>1:
-            picks = [o.suggestions[rule] for o in self.repeats if math.isfinite(o.suggestions[rule])]
-            return float(np.exp(np.median(np.log(picks)))) if picks else math.nan
+        if len(self.repeats)>1: return _middle([o.suggestions[rule] for o in self.repeats])
         lrs,s = self._curve
         return float(_rules[rule](lrs, s)) if len(s)>=self.min_steps//2 else math.nan
 
@@ -292,14 +330,15 @@ class LRRangeTest:
         n,(lrs,s) = len(self.planned),self._curve
         if self.n_finite<len(self.lrs): yield f'the loss is not finite from LR {self.lrs[self.n_finite]:.3g} on, step {self.n_finite} of {n}'
         if not math.isfinite(self.lr_max):
-            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else f'the loss diverged after {self.n_finite} of {n} steps, too few for the rules: start lower'
+            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else f'the sweep ended after {self.n_finite} of {n} steps, too few for the rules: start lower'
             return
         i,least,tenth = int(np.abs(lrs-self.lr_max).argmin()),_till_divergence(s).min(),len(s)//10
-        if s[0]-least<.02*abs(s[0]):
+        if s[0]-least<=.02*abs(s[0]):
             yield 'flat: the loss does not fall, so no pick means anything; sweep higher, or longer'
             return
-        ratio = s[:i+1]/np.minimum.accumulate(s[:i+1])
-        if ((ratio>1.2) & (s[:i+1]>s[i])).any(): yield f'LR {self.lr_max:.3g} lies on the way down from a spike of the loss, not from its start'
+        peak = s[:i+1].argmax()
+        if s[peak]>1.2*s[:peak+1].min() and s[i]-s[i:].min()>.1*(s[peak]-s[i:].min()):
+            yield f'LR {self.lr_max:.3g} lies on the way down from a spike of the loss, not from its start'
         if s[0]-s[tenth]>.15*(s[0]-least) or s[tenth]>1.2*s[0]:
             yield f'the sweep starts too high: at LR {lrs[0]:.3g} the loss {"falls" if s[tenth]<s[0] else "rises"} from the first step; start lower'
         edge = max(1, math.ceil(.03*len(s)))
@@ -310,7 +349,7 @@ class LRRangeTest:
     def spread(self) -> pd.DataFrame:
         "Each rule's pick: median, lowest, highest over the repeats, and the ratio of these two"
         picks = {k: [o.suggestions[k] for o in self.repeats] for k in _rules} | {k: [getattr(o, k) for o in self.repeats] for k in ('lr_max','lr_min')}
-        df = pd.DataFrame({k: dict(pick=np.nanmedian(v) if np.isfinite(v).any() else math.nan, low=np.min(v), high=np.max(v)) for k,v in picks.items()}).T
+        df = pd.DataFrame({k: dict(pick=_middle(v), low=np.min(v), high=np.max(v)) for k,v in picks.items()}).T
         df['ratio'] = df.high/df.low
         return df
 
@@ -343,7 +382,7 @@ class LRRangeTest:
             ax.axvspan(self.lr_min, self.lr_max, color='C2', alpha=.1, label=f'LRMIN to LRMAX, {self.lr_min:.2g} to {self.lr_max:.2g}')
             if len(self.repeats)>1: ax.axvspan(r.low, r.high, color='C3', alpha=.2, label='LRMAX, spread over seeds')
             s = self._curve[1]
-            ax.set_ylim(min(self.smoothed[:self.n_finite].min(), np.quantile(s, .01))*.9, 1.3*max(s[0], np.quantile(s, .7)))
+            if len(s): ax.set_ylim(min(self.smoothed[:self.n_finite].min(), np.quantile(s, .01))*.9, 1.3*max(s[0], np.quantile(s, .7)))
         ax.set(xlabel='learning rate', ylabel='loss', xscale='log' if ifnone(log, self.mode=='exp') else 'linear')
         ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5)); ax.grid(alpha=.3)
         return ax
@@ -353,40 +392,52 @@ def _endless(dl):
     while True: yield from dl
 
 def _valid_loss(learn, batches): # the mean over `batches`, in evaluation mode
-    losses,n = [],[len(b[-1]) for b in batches]
-    learn('before_validate')
-    with torch.no_grad():
-        for i,b in enumerate(batches): learn.one_batch(i, b); losses.append(learn.loss.detach())
-    learn('before_train')
-    return float((torch.stack(losses)*tensor(n, device=losses[0].device)).sum()/sum(n))
+    losses = []
+    learn('after_train')
+    with torch.no_grad(), suppress(CancelValidException):
+        learn('before_validate')
+        for i,b in enumerate(batches): learn.one_batch(i, b); losses.append(learn.loss.detach()*len(b[-1]))
+    learn('after_validate'); learn('before_train')
+    return float(torch.stack(losses).sum())/sum(len(b[-1]) for b in batches[:len(losses)]) if losses else math.nan
+
+@contextmanager
+def _autocast_kept(): # one that is left open by an interrupted batch would go on, with stale copies of the weights
+    was = {o: (torch.is_autocast_enabled(o),torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
+    try: yield
+    finally:
+        for k,(on,dtype) in was.items():
+            if torch.is_autocast_enabled(k)!=on: torch.set_autocast_enabled(k, on); torch.autocast_decrement_nesting(); torch.clear_autocast_cache()
+            torch.set_autocast_dtype(k, dtype)
 
 def _sweep(learn, lrs, seed, on, stop, after_step):
-    "Train for a step at each of `lrs` -> losses; ends when they exceed `stop` times the least, or are not finite. Everything is then as before"
-    losses,fixed = [],[o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
+    "Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite. Everything is then as before"
+    losses,ours,fixed = [],[],[o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
     def all_batches(): # instead of the learner's own: ends after so many steps, wherever epochs end
         valid = list(learn.dls.valid) if on=='valid' else None
         learn.n_iter,mean,best = len(lrs),0.,math.inf
         for (i,lr),b in zip(enumerate(lrs), _endless(learn.dls.train)):
             learn.opt.set_hyper('lr', float(lr))
-            learn.one_batch(i, b)
+            with suppress(CancelTrainException, CancelEpochException): learn.one_batch(i, b)
             losses.append(_valid_loss(learn, valid) if valid else learn.loss.item())
             after_step()
             mean = .9*mean + .1*losses[-1]
             now = mean/(1-.9**(i+1))
             best = min(best, now)
-            if not math.isfinite(losses[-1]) or (stop and now-best>(stop-1)*abs(best)): break
+            if not math.isfinite(losses[-1]) or (stop and now-best>(stop-1)*max(abs(best), .1*abs(losses[0]))): break
+        ours.append(True)
         raise CancelFitException
     restore = _snapshot(learn, fixed)
     try:
-        with no_random(seed, reproducible=False), learn.no_bar(), learn.no_logging(), learn.removed_cbs(learn._grab_cbs(ParamScheduler)):
+        with no_random(seed, reproducible=False), _autocast_kept(), torch.enable_grad(), learn.no_bar(), learn.no_logging(), \
+             learn.removed_cbs(learn._grab_cbs(ParamScheduler)):
             for dl in learn.dls.loaders:
-                if hasattr(dl, 'rng'): dl.rng = random.Random(seed)
-                if getattr(dl, 'generator', None): dl.generator.manual_seed(seed)
+                if isinstance(getattr(dl, 'rng', None), random.Random): dl.rng = random.Random(seed)
+                if isinstance(getattr(dl, 'generator', None), torch.Generator): dl.generator.manual_seed(seed)
             learn.lr_finder = learn.gather_preds = True # the signs by which fastai's loggers and trackers know that this is no training
             learn.all_batches = all_batches
             learn.fit(1)
     finally: restore()
-    return losses
+    return losses,'' if ours else f'a callback ended the sweep after {len(losses)} of {len(lrs)} steps'
 
 @patch
 def lr_range_test(self:Learner,
@@ -403,39 +454,40 @@ def lr_range_test(self:Learner,
     factor:float|None=None, # growth of the rate in each step, instead of `end`
 ) -> LRRangeTest:
     "Find LRMAX and LRMIN by training at growing rates (Smith 2015, arXiv 1506.01186); the learner is afterwards exactly as before"
-    def need(good, what):
-        if not good: raise InputError(f'lr_range_test: {what}')
-    def number(o): return isinstance(o, Real) and not isinstance(o, bool) and math.isfinite(o)
+    need = partial(_need, 'lr_range_test')
     n_batches = len(self.dls.train)
+    need(not any(isinstance(o, nn.parameter.UninitializedTensorMixin) for o in self.model.parameters()), 'the model has lazy layers; run it on one batch first')
     need(n_batches, 'the training set has no batch; give it more images, or a smaller bs')
     n = n_batches if n_iter is None else n_iter
-    need(isinstance(n, Integral) and n>=LRRangeTest.min_steps, f'n_iter={n}: the rules need {LRRangeTest.min_steps} steps or more')
+    need(_whole(n) and n>=LRRangeTest.min_steps, f'n_iter={n}: the rules need {LRRangeTest.min_steps} steps or more')
     need(mode in ('exp','linear'), f'mode={mode}: needs exp or linear')
     need(on in ('train','valid'), f'on={on}: needs train or valid')
     need(on=='train' or len(self.dls.loaders)>1 and len(self.dls.valid), 'on=valid: there are no validation images')
-    need(rule in _rules, f'rule={rule}: unknown; there are {", ".join(_rules)}')
-    need(number(start) and start>0, f'start={start}: needs a number above 0')
+    need(isinstance(rule, str) and rule in _rules, f'rule={rule}: unknown; there are {", ".join(_rules)}')
+    need(_number(start) and start>0, f'start={start}: needs a number above 0')
     if factor is not None:
-        need(number(factor) and factor>1, f'factor={factor}: needs a number above 1')
+        need(_number(factor) and factor>1, f'factor={factor}: needs a number above 1')
         need(mode=='exp', 'factor: needs mode=exp')
         try: end = start*factor**(n-1)
         except OverflowError: end = math.inf
-    need(number(end) and end>0, f'end={end}: needs a number above 0')
+    need(_number(end) and end>0, f'end={end}: needs a number above 0')
     need(start<end, f'start={start} is not below end={end}')
-    need(stop is None or (number(stop) and stop>1), f'stop={stop}: needs a number above 1, or None')
-    need(isinstance(skip, Integral) and 0<=skip<=n-LRRangeTest.min_steps, f'skip={skip}: leaves fewer than the {LRRangeTest.min_steps} steps that the rules need')
-    seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds) if is_listy(seeds) else []
-    need(seeds and all(isinstance(o, Integral) and o>=0 for o in seeds), 'seeds: needs a number, 1 or more, or a list of whole numbers')
+    need(end/start<1e30, f'end={end}: is too far from start={start}')
+    need(stop is None or (_number(stop) and stop>1), f'stop={stop}: needs a number above 1, or None')
+    need(_whole(skip) and 0<=skip<=n-LRRangeTest.min_steps, f'skip={skip}: leaves fewer than the {LRRangeTest.min_steps} steps that the rules need')
+    seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds) if is_iter(seeds) else []
+    need(seeds and all(_whole(o) and o>=0 for o in seeds), 'seeds: needs a number, 1 or more, or a list of whole numbers')
+    need(isinstance(zoom, bool), f'zoom={zoom}: needs True or False')
 
     bar,done = progress_bar(range((1+zoom)*len(seeds)*n), leave=False, display=hasattr(self, 'progress')),itertools.count(1)
     notes = [f'{n} steps go through the {n_batches} batches {n/n_batches:.1f} times, so the loss also falls because images return'] if n>n_batches else []
     def test(start, end, coarse=None):
-        x = np.arange(n)/(n-1)
-        lrs = start*(end/start)**x if mode=='exp' else start+(end-start)*x
-        return LRRangeTest(lrs, [_sweep(self, lrs, o, on, stop, lambda: bar.update(next(done))) for o in seeds], mode, rule, skip, notes, coarse)
+        lrs = (np.geomspace if mode=='exp' else np.linspace)(start, end, n)
+        losses,ended = zip(*(_sweep(self, lrs, int(o), on, stop, lambda: bar.update(next(done))) for o in seeds))
+        return LRRangeTest(lrs, list(losses), mode, rule, skip, [*notes, *filter(None, dict.fromkeys(ended)), *(f'coarse: {o}' for o in (coarse.warnings[len(notes):] if coarse else ()))], coarse)
     bar.update(0)
     res = test(start, end)
-    if zoom and math.isfinite(res.lr_max): res = test(max(start, res._begin/3), min(end, 3*res.lr_max), res)
+    if zoom and math.isfinite(res.lr_max) and not any('flat' in o for o in res.warnings): res = test(max(start, res._begin/3), min(end, 3*res.lr_max), res)
     bar.on_iter_end()
     return res
 

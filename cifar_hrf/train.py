@@ -138,7 +138,8 @@ def train(
             diverged = learn.stop_diverged.diverged
             if not diverged:
                 with whole(run/'model.safetensors') as f: save_file({k: v.contiguous() for k,v in model.state_dict().items()}, f)
-            _figure(run/'curves.png', plot_curves(history.df))
+            if history.rows: _figure(run/'curves.png', plot_curves(history.df))
+            else: _write(run/'history.csv', history.df.to_csv(index=False)) # ended within its first epoch
             learn.recorder.plot_sched()
             for ax in plt.gcf().axes: ax.set_xlabel('step')
             _figure(run/'schedule.png', plt.gcf())
@@ -172,7 +173,7 @@ def find_lr(
         def clean(o): return {k: clean(v) for k,v in o.items()} if isinstance(o, dict) else None if isinstance(o, float) and not math.isfinite(o) else o
         facts = dict(lr_max=res.lr_max, lr_min=res.lr_min, reasons=res.reasons, warnings=res.warnings, spread=res.spread.T.to_dict(),
                      settings=merge(kwargs, dict(start=float(res.planned[0]), end=float(res.planned[-1]), n_iter=len(res.planned), seeds=seeds)))
-        _write(run/'lr_range.json', json.dumps(clean(facts), indent=2))
+        _write(run/'lr_range.json', json.dumps(clean(facts), indent=2, default=lambda o: o.item() if hasattr(o, 'item') else list(o)))
         _figure(run/'lr_range.png', res.plot().figure)
         for name,o in [('lr_range_coarse.csv',res.coarse), ('lr_range.csv',res)]:
             if o:
@@ -319,7 +320,7 @@ def hrf_find(
         p.add_argument('--steps', type=_whole(1), default=100, help='steps of the sweep')
         p.add_argument('--mode', default='exp', help='exp: the rate grows by a factor; linear: by a difference')
         p.add_argument('--on', default='train', help="train: loss of each training batch; valid: of all held-out images after each step")
-        p.add_argument('--rule', default='least', help='that picks LRMAX: steepest, valley, least, last, minimum/10, second_bottom')
+        p.add_argument('--rule', default='turn', help='that picks LRMAX: turn, least, steepest, valley, last, minimum/10, second_bottom')
         p.add_argument('--zoom', action='store_true', help='look again, closer')
         a = p.parse_args(args)
         recipe,source = _choose(a)
