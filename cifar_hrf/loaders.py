@@ -38,21 +38,24 @@ def holdout(
 def cifar_block(
     valid=.1, # held-out share or number of the training images, or 'test'
     split_seed:int=42, # of the held-out part
-    stats='cifar10', # mean and standard deviation of each channel, or the name of known ones
+    stats='cifar10', # mean and standard deviation of each channel, or the name of known ones, or 'image': each image's own
     pad:int=4, # `PadCrop`, in pixels; 0: none
     pad_mode:str='reflect', # as in `PadCrop`
     flip:float=.5, # probability of `FlipLR`; 0: none
     cutout:int=8, # `CutOut`, in pixels; 0: none
+    cutout_n=1, # its number of holes, as in `CutOut`
+    cutout_p:float=1., # probability of its holes
+    cutout_fill='mean', # 'mean' of the data; 'image': the image's own; or a pixel value from 0 to 1, or one for each channel
     vocab:list|None=None, # class names; by default found in the labels
 ) -> DataBlock:
     "Images in a class-folder tree: PadCrop, FlipLR, Normalize, CutOut"
-    if isinstance(stats, str):
-        if stats not in known_stats: raise InputError(f"stats={stats}: unknown; there are {', '.join(known_stats)}")
-        stats = known_stats[stats]
-    tfms = [Normalize.from_stats(*stats, cuda=False)]
+    if isinstance(stats, str) and stats not in ('image',*known_stats): raise InputError(f"stats={stats}: unknown; there are {', '.join(known_stats)}, image")
+    tfms = [NormalizeImage() if stats=='image' else Normalize.from_stats(*(known_stats[stats] if isinstance(stats, str) else stats), cuda=False)]
     if pad:    tfms.append(PadCrop(pad, pad_mode))
     if flip:   tfms.append(FlipLR(flip, order=101 if pad_mode=='constant' else 6)) # never before the crop
-    if cutout: tfms.append(CutOut(cutout))
+    if cutout:
+        early = cutout_fill!='mean' # such a hole is cut before Normalize
+        tfms.append(CutOut(cutout, cutout_n, cutout_p, cutout_fill if early else 0., **(dict(order=Normalize.order-1) if early else {})))
     return DataBlock((ImageBlock, CategoryBlock(vocab=vocab)), get_items=image_files, splitter=holdout(valid, split_seed),
                      get_y=parent_label, batch_tfms=tfms)
 

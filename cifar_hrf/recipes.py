@@ -8,12 +8,14 @@ __all__ = ['recipes', 'Recipe', 'parse_fields', 'get_recipe']
 # %% ../nbs/06_recipes.ipynb #b3de3cce
 import ast, dataclasses
 from fastai.vision.all import *
-from .source import InputError
+from .source import InputError, known_stats
 from .models import *
 from .schedule import *
+from .learner import optimizers
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
+_custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight out'.split() # of `custom_resnet`
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -21,46 +23,79 @@ class Recipe:
     name:str
     about:str = ''               # one line for lists
     model:str = 'custom_resnet'  # or 'lite_net', 'resnet56'
-    width:int = 64               # of `custom_resnet`
+    conv:str = 'dense'           # from here to `out`: as in `custom_resnet`
+    width:int = 64
+    act:str = 'relu'
+    dropout:float = 0.
+    pool_after:str = 'conv'
+    skip:str = 'once'
+    last_pool:str = 'max'
+    hidden:tuple = ()
+    bias:str = 'head'
+    bn_weight:float = 1.
+    out:str = 'logits'
     scale:float = 1.             # of the logits
     epochs:int = 24
     bs:int = 512                 # images in a training batch
+    opt:str = 'nesterov'         # or 'sgd', 'adam' (with L2), 'adamw' (with decoupled weight decay)
+    wd:float = 5e-4              # weight decay, of all parameters
+    smoothing:float = 0.         # label smoothing
     lr_max:float = .4            # peak of the one-cycle schedule
     lr_min:float = .004          # where the schedule begins
     lr_final:float = .004        # where it ends; equal to `lr_min` it is "no annihilation"
     pct_start:float = 5/24       # share of the run before the peak
-    moms:tuple = (.95,.85,.95)   # momentum at start, peak and end
-    wd:float = 5e-4              # weight decay, of all parameters
-    smoothing:float = 0.         # label smoothing
+    annihilate_epochs:float = 0  # length of a last phase from `lr_min` to `lr_final`
+    shape:str = 'cos'            # or 'linear'; or 'step': `lr_max`, a tenth of it after a half, a hundredth after three quarters of the run
+    grid:str = 'fastai'          # as in `one_cycle`
+    moms:tuple = (.95,.85,.95)   # momentum at start, peak and end; None: .9, or β1 .9
+    stepped:str = 'batch'        # as in `PhaseScheduler`
+    cycle_epochs:int = 0         # length that the schedule is laid out for, if `epochs` cut it short
     pad:int = 4                  # `PadCrop`, in pixels; 0: none
     pad_mode:str = 'reflect'     # 'reflect', 'edge', 'constant'
     flip:float = .5              # probability of `FlipLR`
     cutout:int = 8               # `CutOut`, in pixels; 0: none
+    cutout_n:object = 1          # holes, or a pair: from so many to so many
+    cutout_p:float = 1.          # probability of the holes
+    cutout_fill:object = 'mean'  # as in `cifar_block`
+    stats:str = 'train'          # to normalise with: those of the training images; or as in `cifar_block`
     valid:object = 'test'        # evaluated on the test images, or on this share (or number) of the training images, held out
     precision:str = 'auto'       # 'fp32', 'bf16', 'auto'
 
     def __post_init__(self):
-        object.__setattr__(self, 'moms', tuple(self.moms) if is_listy(self.moms) else self.moms)
+        for k in 'moms','hidden','cutout_n','cutout_fill':
+            if is_listy(getattr(self, k)): object.__setattr__(self, k, tuple(getattr(self, k)))
         def number(o): return isinstance(o, (int,float)) and not isinstance(o, bool) and abs(o)<1e9 # neither nan nor inf
-        def whole_number(o, low): return type(o) is int and low<=o<=1e6
+        def whole_number(o, low, high=10**6): return type(o) is int and low<=o<=high
+        def numbers(x, n, good): return isinstance(x, tuple) and len(x) in L(n) and all(good(o) for o in x)
+        def share(o): return number(o) and 0<=o<=1
         def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
-            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'),
+            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'), opt=choices(*optimizers),
+            shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'), stats=choices('train','image',*known_stats),
+            conv=choices('dense','grouped'), act=choices('relu','celu'), pool_after=choices('conv','act'), skip=choices('once','twice','alone'), last_pool=choices('max','avg'),
+            bias=choices('head','none','layer1'), out=choices('logits','log_softmax','softmax'),
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
-            **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout')},
-            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','lr_min')},
-            **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_final','wd')},
-            **{k: (lambda x: number(x) and 0<=x<=1, 'needs a number from 0 to 1') for k in ('pct_start','flip')},
-            smoothing=(lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1'),
-            moms=(lambda x: isinstance(x, tuple) and len(x)==3 and all(number(o) and 0<=o<1 for o in x), 'needs three numbers from 0 to less than 1'),
+            **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
+            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight')},
+            **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_min','lr_final','wd','annihilate_epochs')},
+            **{k: (share, 'needs a number from 0 to 1') for k in ('pct_start','flip','cutout_p')},
+            **{k: (lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1') for k in ('smoothing','dropout')},
+            moms=(lambda x: x is None or numbers(x, 3, lambda o: number(o) and 0<=o<1), 'needs three numbers from 0 to less than 1, or None'),
+            hidden=(lambda x: numbers(x, range(9), lambda o: whole_number(o, 1)), 'needs up to eight whole numbers'),
+            cutout_n=(lambda x: whole_number(x, 1, 1000) or (numbers(x, 2, lambda o: whole_number(o, 1, 1000)) and x[0]<=x[1]), 'needs a whole number, 1 or more, or two in order'),
+            cutout_fill=(lambda x: x in ('mean','image') or share(x) or numbers(x, 3, share), "needs 'mean', 'image', a number from 0 to 1, or three"),
             valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
                    "needs 'test', a share below 1, or a number of images"),
             name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'\w[\w.-]{0,99}', x)), 'needs letters, digits, _ . -'),
-            width=(lambda x: whole_number(x, 1) and x<=4096, 'needs a whole number from 1 to 4096'),
+            width=(lambda x: whole_number(x, 1, 4096), 'needs a whole number from 1 to 4096'),
             about=(lambda x: isinstance(x, str), 'needs a text'))
         for k,(good,need) in rules.items():
             if not good(getattr(self, k)): raise InputError(f'{k}={str(getattr(self, k))[:50]}: {need}')
         if max(self.lr_min, self.lr_final)>self.lr_max: raise InputError(f'lr_max={self.lr_max}: is below lr_min or lr_final')
+        if self.cycle_epochs and self.cycle_epochs<self.epochs: raise InputError(f'cycle_epochs={self.cycle_epochs}: is shorter than epochs={self.epochs}')
+        for f in dataclasses.fields(self): # one that would do nothing
+            if self.model!='custom_resnet' and f.name in _custom and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
+        self.schedule() # a peak beyond the end, and the like
 
     def replace(self, **fields):
         "The same recipe with other `fields`"
@@ -82,12 +117,19 @@ class Recipe:
         "The untrained network for `n_out` classes and images of `size` = (height, width)"
         for k in ('pad','cutout'):
             if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
-        kw = dict(custom_resnet=dict(width=self.width, scale=self.scale, size=size), lite_net=dict(scale=self.scale, size=size), resnet56={})
+        custom = {k: getattr(self, k) for k in _custom}
+        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size), resnet56={})
         return _models[self.model](n_out, **kw[self.model])
 
     def schedule(self) -> PhaseScheduler:
         "The callback that sets LR and momentum in a `fit` of `epochs`"
-        return one_cycle(self.epochs, self.lr_max, self.lr_min, pct_start=self.pct_start, moms=self.moms, lr_final=self.lr_final)
+        n,top = self.cycle_epochs or self.epochs,self.lr_max
+        if self.shape=='step':
+            res = PhaseScheduler(n, [.5,.5,.75,.75,1.], [top,top,top/10,top/10,top/100,top/100], self.moms and [*self.moms[:1]*5, self.moms[-1]], 'linear', self.grid)
+        else: res = one_cycle(n, top, self.lr_min, pct_start=self.pct_start, shape=self.shape, moms=self.moms, annihilate_epochs=self.annihilate_epochs,
+                              lr_final=self.lr_final, grid=self.grid)
+        res.stepped,res.run_epochs = self.stepped,self.epochs
+        return res
 
 # %% ../nbs/06_recipes.ipynb #e50cb653
 def parse_fields(
@@ -103,12 +145,54 @@ def parse_fields(
     return res
 
 # %% ../nbs/06_recipes.ipynb #ae221d17
+_spec = Recipe('spec', 'the brief: the custom ResNet in 24 epochs, peak at epoch 5, no annihilation', scale=.125)
+
+def _cycle(lr_max, div, annihilate=1): return dict(lr_max=lr_max, lr_min=lr_max/div, lr_final=lr_max/div/annihilate)
+
+# as specified: what the write-up says, done as the brief asks
+_s000 = _spec.replace(name='s000', about='write-up 000: SGD, LR from .01 to .1, in straight lines', scale=1., opt='sgd', wd=0., shape='linear', moms=(.95,.8,.95), **_cycle(.1, 10))
+_s001 = _spec.replace(name='s001', about='write-up 001: SGD, weight decay .002, LRMAX .055', scale=1., opt='sgd', wd=.002, **_cycle(.0550104, 8))
+_s002 = _spec.replace(name='s002', about='write-up 002: AdamW at LRMAX .126', scale=1., opt='adamw', wd=1e-2, shape='linear', moms=None, **_cycle(.126, 10))
+_s003 = _spec.replace(name='s003', about='write-up 003: the grouped net, Adam at LRMAX .09', conv='grouped', scale=1., opt='adam', wd=0., **_cycle(.09, 25))
+_s004 = _spec.replace(name='s004', about='write-up 004: AdamW at LRMAX 1.17e-4', scale=1., opt='adamw', wd=1e-2, shape='linear', **_cycle(1.17e-4, 40))
+_smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd', wd=1e-4, shape='linear', moms=(.95,.8,.95),
+                lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
+
 recipes = {r.name: r for r in (
-    Recipe('spec', 'the brief: the custom ResNet in 24 epochs, peak at epoch 5, no annihilation', scale=.125),
+    _spec,
     Recipe('lite', 'a small net for two CPU cores: 90% of CIFAR-10 within minutes', model='lite_net', scale=.125, epochs=15,
            lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0),
     Recipe('digits', 'the embedded digits: the custom ResNet at an eighth of its width, in seconds', width=8, epochs=20, bs=64,
-           lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0))}
+           lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0),
+    _spec.replace(name='dawn', about="the DAWNBench entry of 2018 that the brief's network comes from", pool_after='act', bias='none', shape='linear', grid='dawn', moms=None, lr_min=0., lr_final=0.),
+    _s000, _s001, _s002, _s003, _s004,
+    _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
+        skip='alone',                 # the block returns its input: what it computes is thrown away
+        stepped='late', grid='torch', # a schedule for 2,352 steps, stepped 24 times: LR .0100 to .0142
+        cutout_fill=.4734/255,        # meant as the mean, but on bytes: black
+        **_cycle(.1, 10, 1e4)),       # the library's default annihilates
+    _s001.replace(name='s001-asrun', about="001 as its program ran", grid='torch', pad_mode='constant', cutout_n=(1,3), cutout_p=.8,
+        flip=1.,                      # every training image is mirrored, no test image is
+        stats='cifar10_all',          # statistics with the test images in them
+        **_cycle(.0550104, 8, 1e4)),  # the library's default annihilates
+    _s002.replace(name='s002-asrun', about="002 as its program ran", grid='torch', last_pool='avg',
+        opt='adam',                   # L2 within Adam, where its strength depends on the gradients' size
+        out='softmax',                # before a loss that has one inside
+        skip='twice', bias='layer1'), # the block adds its input, and so does its caller
+    _s003.replace(name='s003-asrun', about="003 as its program ran", grid='torch', pct_start=6/24, pad_mode='edge', cutout_p=.5, cutout_fill='image', stats='image',
+        stepped='epoch',              # LR changes with each epoch, in leaps
+        epochs=20, cycle_epochs=24,   # and never gets down
+        **_cycle(.09, 25, 1e4)),
+    _s004.replace(name='s004-asrun', about="004 as its program ran", grid='torch',
+        opt='adam',                   # L2 within Adam
+        out='softmax',                # before a loss that has one inside
+        pct_start=.3,                 # the peak is at epoch 7.2, not 5
+        pad=2,                        # instead of 4
+        cutout_fill=(.49/255,.48/255,.45/255), # meant as the mean, but on bytes: black
+        **_cycle(1.17e-4, 40, 1e4)),  # the library's default annihilates
+    _smith, _smith.replace(name='smith-resnet56-held', about='the same with momentum held at .9', moms=None),
+    _smith.replace(name='smith-resnet56-nocycle', about='ResNet-56 without the cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', epochs=164, bs=128, shape='step', moms=None,
+                   lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0))}
 
 def get_recipe(
     name:str, # of one of `recipes`

@@ -31,15 +31,15 @@ def _fastai_positions(n_epochs, n_batches): # as `TrainEvalCallback` counts `pct
             yield pct
             pct += 1./(n_batches*n_epochs)
 
-def _phased(shape, grid, ends, values, n_epochs, n_batches):
-    "The values at each step of phases that end at the shares `ends` of the run and go from each of `values` to the next"
+def _phased(shape, grid, ends, values, n_epochs, n_batches, beyond=0):
+    "The values at each step of phases that end at the shares `ends` of the run and go from each of `values` to the next, and `beyond` its end"
     if grid=='fastai':
         shares,sched = np.diff([0,*ends[:-1]]).tolist(),SchedCos if shape=='cos' else SchedLin
         f = combine_scheds([*shares, 1-sum(shares)], [sched(a, b) for a,b in zip(values, values[1:])])
         return [f(o) for o in _fastai_positions(n_epochs, n_batches)]
     n,last,res = n_epochs*n_batches,len(ends)-1,[]
     stops = [e*n-k-1 if k<last else n-1 for k,e in enumerate(ends)] if grid=='torch' else [e*n for e in ends]
-    for i in range(n):
+    for i in range(n+beyond):
         at = i if grid=='torch' else i+1
         k = next((k for k,o in enumerate(stops) if at<=o), last)
         start,a,b = stops[k-1] if k else 0,values[k],values[k+1]
@@ -60,16 +60,23 @@ class PhaseScheduler(ParamScheduler):
         lrs:list, # learning rates where phases meet, one more than `ends`; each as in `Learner.fit`: a number, a slice, or one for each parameter group
         moms:list|None=None, # momenta there; None: held as the optimizer has it
         shape:str='cos', # 'cos' or 'linear'
-        grid:str='fastai' # 'fastai', 'torch' or 'dawn'
-    ): store_attr()
+        grid:str='fastai', # 'fastai', 'torch' or 'dawn'
+        stepped:str='batch', # it goes on with each 'batch'; or with each 'epoch', laid out for as many; or 'late': with each epoch, but laid out for all batches
+        run_epochs:int|None=None # epochs of the `fit`, if it is cut short
+    ):
+        store_attr()
+        self.run_epochs = run_epochs or n_epochs
 
     def steps(self,
         n_batches:int, # steps in an epoch
         lrs:list|None=None, # instead of those of the last parameter group
     ) -> dict: # {'lr': values, 'mom': values}, one for each step
         "What is set at each step"
-        f = partial(_phased, self.shape, self.grid, self.ends, n_epochs=self.n_epochs, n_batches=n_batches)
-        return {k: f(values=v) for k,v in dict(lr=lrs or [_parts(o)[-1] for o in self.lrs], mom=self.moms).items() if v is not None}
+        def f(v):
+            res = _phased(self.shape, self.grid, self.ends, v, self.n_epochs, 1 if self.stepped=='epoch' else n_batches)
+            if self.stepped!='batch': res = [o for o in res[:self.n_epochs] for _ in range(n_batches)]
+            return res[:self.run_epochs*n_batches]
+        return {k: f(v) for k,v in dict(lr=lrs or [_parts(o)[-1] for o in self.lrs], mom=self.moms).items() if v is not None}
 
     def _group_lrs(self): # each of `lrs` as one number for each parameter group; single ones keep the ratios of the peak's
         n = len(self.opt.hypers)
@@ -81,7 +88,7 @@ class PhaseScheduler(ParamScheduler):
         return [peak*(o/peak[-1]) if isinstance(o, Real) and not isinstance(self.lrs[1], Real) else groups(o) for o in self.lrs]
 
     def before_fit(self):
-        if self.n_epoch!=self.n_epochs: raise InputError(f'one_cycle: made for {self.n_epochs} epochs, but fit runs {self.n_epoch}; give both the same')
+        if self.n_epoch!=self.run_epochs: raise InputError(f'one_cycle: made for {self.run_epochs} epochs, but fit runs {self.n_epoch}; give both the same')
         if self.moms and 'mom' not in self.opt.hypers[-1]: raise InputError('one_cycle: the optimizer has no momentum to cycle; give moms=None')
         self.hps = {k: [] for k in ('lr','mom') if k in self.opt.hypers[-1]}
         self.table = self.steps(len(self.dls.train), self._group_lrs())

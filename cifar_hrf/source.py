@@ -190,7 +190,8 @@ def auto_source() -> tuple: # name, sentence that says why and how to choose
     return 'digits', f'the embedded digits: {why}. For CIFAR-10: --data cifar10'
 
 # %% ../nbs/00_source.ipynb #1dd5786e
-known_stats = dict(cifar10=((.4914,.4822,.4465), (.2470,.2435,.2616)))
+known_stats = dict(cifar10=((.4914,.4822,.4465), (.2470,.2435,.2616)),
+                   cifar10_all=((.492,.483,.447), (.247,.243,.262))) # with the test images in it, as one write-up had it
 
 def unreadable(f, e): return InputError(f'{f}: not a readable image ({" ".join(str(e).split())[:80]}); replace or remove it')
 image_errors = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)

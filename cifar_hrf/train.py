@@ -93,15 +93,15 @@ def make_dls(
     device=None, # to put the images on
 ) -> DataLoaders: # resident
     "The images of `source`, transformed as `recipe` says"
-    keys = 'bs valid pad pad_mode flip cutout'.split()
-    return resident(cifar_dls(source, device=device, **{k: getattr(recipe, k) for k in keys}))
+    keys = 'bs valid pad pad_mode flip cutout cutout_n cutout_p cutout_fill'.split()
+    return resident(cifar_dls(source, device=device, stats=None if recipe.stats=='train' else recipe.stats, **{k: getattr(recipe, k) for k in keys}))
 
 def _learner(recipe, source, seed, device):
     "The untrained learner of a recipe"
     set_seed(seed)
     dls = make_dls(recipe, source, device)
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
-    return hrf_learner(dls, model, smoothing=recipe.smoothing, wd=recipe.wd, precision=recipe.precision)
+    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], wd=recipe.wd, precision=recipe.precision)
 
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
@@ -204,7 +204,7 @@ class Run:
         source, # the data it was trained on, as in `cifar_dls`
     ) -> Learner:
         "A `Learner` with this run's data, weights and precision"
-        learn = hrf_learner(make_dls(self.recipe, source), self.model, smoothing=self.recipe.smoothing, wd=self.recipe.wd, precision=self.env['precision'])
+        learn = hrf_learner(make_dls(self.recipe, source), self.model, smoothing=self.recipe.smoothing, opt_func=optimizers[self.recipe.opt], wd=self.recipe.wd, precision=self.env['precision'])
         learn.model.to(learn.dls.device)
         return learn
 
@@ -278,7 +278,7 @@ def _choose(a, **fields):
     else: source = a.data
     if a.recipe!='auto': return chosen(a.recipe),source
     name,why = auto_recipe(source)
-    print(f"recipe: {name}, {why}. For another: --recipe {'|'.join(recipes)}")
+    print(f'recipe: {name}, {why}. For another: --recipe, see --list')
     return chosen(name),source
 
 def hrf_train(
@@ -292,7 +292,7 @@ def hrf_train(
         p.add_argument('--list', action='store_true', help='list the recipes')
         p.add_argument('--show', action='store_true', help='print the whole recipe')
         a = p.parse_args(args)
-        if a.list: return print('\n'.join(f'{o.name:8} {o.about}' for o in recipes.values()))
+        if a.list: return print('\n'.join(f'{o.name:23} {o.about}' for o in recipes.values()))
         recipe,source = _choose(a, **(dict(epochs=a.epochs) if a.epochs else {}))
         if a.show: return print(recipe.to_json())
         run = load_run(train(recipe, source, seed=a.seed, out=a.out))
