@@ -125,8 +125,7 @@ class StopDiverged(Callback):
     def before_validate(self):
         if self.diverged: raise CancelValidException()
     def after_epoch(self):
-        if not self.trained: return # a mere evaluation
-        self.diverged = bool(self.lost)
+        self.diverged = self.trained and bool(self.lost) # not in a mere evaluation
         if not self.diverged: return
         print(f"diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {float(self.opt.hypers[-1]['lr']):.2g} at its end); stopped. "
               'A lower lr_max may help: lr_range_test finds one')

@@ -90,14 +90,11 @@ class PhaseScheduler(ParamScheduler):
     def before_fit(self):
         if self.n_epoch!=self.run_epochs: raise InputError(f'one_cycle: made for {self.run_epochs} epochs, but fit runs {self.n_epoch}; give both the same')
         if self.moms and 'mom' not in self.opt.hypers[-1]: raise InputError('one_cycle: the optimizer has no momentum to cycle; give moms=None')
-        self.hps = {k: [] for k in ('lr','mom') if k in self.opt.hypers[-1]}
+        self.hps = self.scheds = {k: [] for k in ('lr','mom') if k in self.opt.hypers[-1]} # what `ParamScheduler` records
         self.table = self.steps(len(self.dls.train), self._group_lrs())
 
     def before_batch(self):
         for k,v in self.table.items(): self.opt.set_hyper(k, v[self.epoch*len(self.dls.train)+self.iter])
-
-    def after_batch(self):
-        for k,v in self.hps.items(): v.append(self.opt.hypers[-1][k])
 
     def plot_schedule(self,
         n_batches:int=100, # steps in an epoch
@@ -368,8 +365,7 @@ class LRRangeTest:
     def __repr__(self):
         def span(k): return f', {r.low:.2g} to {r.high:.2g} over {len(self.repeats)} seeds' if len(self.repeats)>1 and (r:=self.spread.loc[k]).low==r.low else ''
         def line(k): return f'{k.upper().replace("_", "")} {getattr(self, k):.3g} ({self.reasons[k]}{span(k)})' if math.isfinite(getattr(self, k)) else f'no {k.upper().replace("_", "")}'
-        return '\n'.join([line('lr_max'), line('lr_min'),
-                          *(f'warning: {o}' for o in self.warnings)])
+        return '\n'.join([line('lr_max'), line('lr_min'), *(f'warning: {o}' for o in self.warnings)])
 
     def plot(self,
         log:bool|None=None, # logarithmic axis of learning rates; by default as the sweep went

@@ -278,7 +278,7 @@ def _choose(a, **fields):
     else: source = a.data
     if a.recipe!='auto': return chosen(a.recipe),source
     name,why = auto_recipe(source)
-    print(f'recipe: {name}, {why}. For another: --recipe, see --list')
+    print(f'recipe: {name}, {why}. For another: --recipe, see hrf_train --list')
     return chosen(name),source
 
 def hrf_train(
@@ -304,10 +304,6 @@ def hrf_train(
         print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {after}; "
               f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{run.path}: curves.png, misclassified.png, confusion.png, history.csv ...")
 
-def _number(s):
-    try: return float(s)
-    except ValueError: raise argparse.ArgumentTypeError(f'{s[:50]}: needs a number') from None
-
 def hrf_find(
     args=None, # list of arguments, by default those of the command line
 ):
@@ -315,8 +311,8 @@ def hrf_find(
     with command('hrf_find'):
         p = _parser('hrf_find', "Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. The test images are not used.")
         p.add_argument('--seeds', type=_whole(1, 100), default=3, help='repeat so often, with other order and augmentation')
-        p.add_argument('--start', type=_number, default=1e-6, help='learning rate of the first step')
-        p.add_argument('--end', type=_number, default=10., help='learning rate of the last step')
+        p.add_argument('--start', type=float, default=1e-6, help='learning rate of the first step')
+        p.add_argument('--end', type=float, default=10., help='learning rate of the last step')
         p.add_argument('--steps', type=_whole(1), default=100, help='steps of the sweep')
         p.add_argument('--mode', default='exp', help='exp: the rate grows by a factor; linear: by a difference')
         p.add_argument('--on', default='train', help="train: loss of each training batch; valid: of all held-out images after each step")
