@@ -19,6 +19,9 @@ def plot_curves(
     for ax,k,name in zip(axs, ('loss','acc'), ('loss','accuracy')):
         ax.plot(x, df[f'train_{k}'], 'o-', ms=3, label='training (augmented)')
         ax.plot(x, df[f'valid_{k}'], 'o-', ms=3, label=f'validation, last {df[f"valid_{k}"].iloc[-1]:.4f}')
+        if k=='acc' and 'clean_acc' in df:
+            ax.plot(x, df.clean_acc, 'o-', ms=3, color='C3', label='training (clean)')
+            ax.fill_between(x, df.clean_acc, df.valid_acc, color='C3', alpha=.12, label=f'gap, last {df.clean_acc.iloc[-1]-df.valid_acc.iloc[-1]:.4f}')
         ax.set(xlabel='epoch', ylabel=name); ax.legend(fontsize=8)
     axs[2].plot(x, df.lr, 'o-', ms=3, color='C2'); axs[2].set(xlabel='epoch', ylabel='learning rate, last step')
     for ax in axs: ax.grid(alpha=.3); ax.xaxis.get_major_locator().set_params(integer=True)

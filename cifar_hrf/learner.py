@@ -39,9 +39,9 @@ class BFloat16(Callback):
 
 # %% ../nbs/05_learner.ipynb #2544a171
 class History(Callback):
-    "A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step"
+    "A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step, `clean_acc` that on `clean` training images without augmentation"
     order = Recorder.order+1
-    def __init__(self, path:Path|None=None): self.path,self.rows = path,[]
+    def __init__(self, path:Path|None=None, clean:int=2000): self.path,self.clean,self.rows = path,clean,[]
     def before_fit(self): self.rows,self.train_seconds = [],0.
 
     def before_epoch(self):
@@ -65,21 +65,29 @@ class History(Callback):
         h = self.opt.hypers[-1]
         row = dict(zip(('train_loss','train_acc'), self.train_means), lr=float(h['lr']), mom=float(h['mom']))
         row.update(zip(('valid_loss','valid_acc'), self._means(False)), seconds=time.perf_counter()-self.start)
-        self.rows.append(dict(epoch=self.epoch, **row))
+        self.rows.append(dict(epoch=self.epoch, **row, clean_acc=self._clean_acc()))
         if self.path:
             with whole(self.path) as f: self.df.to_csv(f, index=False)
 
+    @torch.no_grad()
+    def _clean_acc(self):
+        dl,right = self.dls.train,0
+        idxs = np.linspace(0, dl.n-1, min(self.clean, dl.n), dtype=int).tolist() # items lie in order of class
+        with no_random(), dl.dataset.set_split_idx(1), torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
+            for x,y in dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs): right += (self.model.eval()(x).argmax(1)==y).sum()
+        return int(right)/len(idxs) if idxs else math.nan
+
     @property
-    def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds'.split())
+    def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds clean_acc'.split())
 
 # %% ../nbs/05_learner.ipynb #0864bb21
 class RunProgress(Callback):
     "One progress bar for the whole run, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
-    columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
+    columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', clean_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
 
     def before_fit(self):
-        self.old_logger,self.learn.logger,self.done = self.learn.logger,noop,0
+        self.old_logger,self.learn.logger,self.done,self.gap = self.learn.logger,noop,0,0.
         self.bar = progress_bar(range(self.n_epoch*(len(self.dls.train)+len(self.dls.valid))), leave=False)
         self.bar.update_every = .2 if IN_NOTEBOOK or sys.stdout.isatty() else 10. # seconds
         self.times = {o: deque(maxlen=50) for o in (True,False)} # seconds of recent batches, in training and not
@@ -108,7 +116,13 @@ class RunProgress(Callback):
         self.bar.comment = f'epoch {self.epoch+1}/{self.n_epoch}'
         self.bar.update(self.done)
 
-    def after_epoch(self): self._line(' '.join(f'{self.history.rows[-1][k]:{v}}' for k,v in self.columns.items()))
+    def after_epoch(self):
+        row = self.history.rows[-1]
+        self._line(' '.join(f'{row[k]:{v}}' for k,v in self.columns.items()))
+        gap = row['clean_acc']-row['valid_acc']
+        if not gap>=self.gap+.03: return # nor if it is nan
+        self.gap = gap
+        self._line(f'      overfitting: {gap:.1%} between clean training images and validation')
     def after_fit(self):
         self.bar.on_iter_end() # also of a fit that was cancelled
         self.learn.logger = self.old_logger

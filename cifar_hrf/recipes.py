@@ -6,7 +6,7 @@
 __all__ = ['recipes', 'Recipe', 'parse_fields', 'get_recipe']
 
 # %% ../nbs/06_recipes.ipynb #b3de3cce
-import ast, dataclasses
+import ast, dataclasses, difflib
 from fastai.vision.all import *
 from .source import InputError, known_stats
 from .models import *
@@ -16,6 +16,7 @@ from .learner import optimizers
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
 _custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight out'.split() # of `custom_resnet`
+_unused = dict(custom_resnet=[], lite_net=_custom, resnet56=[*_custom, 'scale'])
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -72,8 +73,7 @@ class Recipe:
         rules = dict(
             model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'), opt=choices(*optimizers),
             shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'), stats=choices('train','image',*known_stats),
-            conv=choices('dense','grouped'), act=choices('relu','celu'), pool_after=choices('conv','act'), skip=choices('once','twice','alone'), last_pool=choices('max','avg'),
-            bias=choices('head','none','layer1'), out=choices('logits','log_softmax','softmax'),
+            **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
             **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight')},
@@ -94,7 +94,7 @@ class Recipe:
         if max(self.lr_min, self.lr_final)>self.lr_max: raise InputError(f'lr_max={self.lr_max}: is below lr_min or lr_final')
         if self.cycle_epochs and self.cycle_epochs<self.epochs: raise InputError(f'cycle_epochs={self.cycle_epochs}: is shorter than epochs={self.epochs}')
         for f in dataclasses.fields(self): # one that would do nothing
-            if self.model!='custom_resnet' and f.name in _custom and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
+            if f.name in _unused[self.model] and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
         self.schedule() # a peak beyond the end, and the like
 
     def replace(self, **fields):
@@ -194,9 +194,28 @@ recipes = {r.name: r for r in (
     _smith.replace(name='smith-resnet56-nocycle', about='ResNet-56 without the cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', epochs=164, bs=128, shape='step', moms=None,
                    lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0))}
 
+# one thing other than in `spec`, or, for schedules without a cycle, than in `spec-held`
+recipes |= {r.name: r for r in (_spec.replace(name=f'spec-{name}', about=about, **fields) for name,about,fields in (
+    ('softmax', 'spec with a softmax before the loss, which has one inside', dict(out='softmax')),
+    ('annihilated', "spec with the library's default end, a ten-thousandth of LRMIN", _cycle(.4, 100, 1e4)),
+    ('div10', 'spec with LRMIN a tenth of LRMAX', _cycle(.4, 10)),
+    ('early', 'spec with its peak after a twentieth of the run', dict(pct_start=.05)),
+    ('half', 'spec with its peak in the middle of the run', dict(pct_start=.5)),
+    ('linear', 'spec with its cycle in straight lines', dict(shape='linear')),
+    ('held', 'spec with momentum held at .9', dict(moms=None)),
+    ('constant', 'spec-held at LRMAX throughout', dict(moms=None, lr_min=.4, lr_final=.4)),
+    ('step', 'spec-held at LRMAX, a tenth of it after half, a hundredth after three quarters of the run', dict(moms=None, lr_min=.4, shape='step')),
+    ('cosine', 'spec-held from LRMAX down by a cosine, without a way up', dict(moms=None, lr_min=.4, pct_start=0.)),
+    ('nocutout', 'spec without CutOut', dict(cutout=0)),
+    ('noaug', 'spec without augmentation', dict(pad=0, flip=0., cutout=0)),
+    ('zeropad', 'spec with the mean around the image instead of its reflection', dict(pad_mode='constant')),
+    ('dropout', 'spec with dropout of .1 after each activation', dict(dropout=.1)),
+    ('lr.1', 'spec with LRMAX .1, near the pick of the range test', _cycle(.1, 100)),
+    ('lr1.2', 'spec with LRMAX 1.2, three times as high', _cycle(1.2, 100))))}
+
 def get_recipe(
     name:str, # of one of `recipes`
 ) -> Recipe:
     "The recipe of that name"
-    if name not in recipes: raise InputError(f"recipe={name}: unknown; there are {', '.join(recipes)}")
+    if name not in recipes: raise InputError(f"recipe={name}: unknown; near it: {', '.join(difflib.get_close_matches(name, recipes, cutoff=0))}; all: hrf_train --list")
     return recipes[name]
