@@ -9,3 +9,4 @@ from cifar_hrf.learner import *
 from cifar_hrf.recipes import *
 from cifar_hrf.interpret import *
 from cifar_hrf.train import *
+from cifar_hrf.results import *

@@ -12,6 +12,7 @@ from fastai.vision.all import *
 from fastai.callback.channelslast import ChannelsLast
 from fastprogress.fastprogress import progress_bar
 from .source import InputError, whole
+from .loaders import clean_batches
 
 # %% ../nbs/05_learner.ipynb #54cfd727
 def has_bf16(
@@ -71,11 +72,10 @@ class History(Callback):
 
     @torch.no_grad()
     def _clean_acc(self):
-        dl,right = self.dls.train,0
-        idxs = np.linspace(0, dl.n-1, min(self.clean, dl.n), dtype=int).tolist() # items lie in order of class
-        with no_random(), dl.dataset.set_split_idx(1), torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
-            for x,y in dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs): right += (self.model.eval()(x).argmax(1)==y).sum()
-        return int(right)/len(idxs) if idxs else math.nan
+        self.model.eval()
+        with torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
+            right = [self.model(x).argmax(1)==y for x,y in clean_batches(self.dls, self.clean)]
+        return torch.cat(right).float().mean().item() if right else math.nan
 
     @property
     def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds clean_acc'.split())

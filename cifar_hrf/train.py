@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 import cifar_hrf
 from .source import *
 from .loaders import *
+from .models import whiten_
 from .schedule import *
 from .learner import *
 from .recipes import *
@@ -101,7 +102,15 @@ def _learner(recipe, source, seed, device):
     set_seed(seed)
     dls = make_dls(recipe, source, device)
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
-    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], wd=recipe.wd, precision=recipe.precision)
+    if recipe.stem=='whiten': whiten_(model.prep[0], torch.cat([x for x,_ in clean_batches(dls, 5000)]))
+    return _recipe_learner(recipe, dls, model, recipe.precision)
+
+def _recipe_learner(recipe, dls, model, precision):
+    def biases_first(model):
+        kinds = {o: [p for n,p in model.named_parameters() if p.requires_grad and n.endswith('bias')==o] for o in (True,False)}
+        return [kinds[True], kinds[False]]
+    kw = dict(wd=recipe.wd) if recipe.bias_lr==1 else dict(splitter=biases_first, wd=[recipe.wd/recipe.bias_lr, recipe.wd])
+    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], precision=precision, **kw)
 
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
@@ -163,11 +172,12 @@ def find_lr(
     seeds=3, # so many times with other order and augmentation, the same weights
     **kwargs
 ) -> Path: # the folder
-    "Run the LR range test on the untrained network of `recipe`"
+    "Run the LR range test on the untrained network of `recipe`, as its `lr_test` says or `kwargs`"
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
     with _run_folder(out, f'{recipe.name}-find', 'lr_range.csv') as run:
         learn = _learner(recipe, source, 0, device)
+        kwargs = merge({k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}, kwargs) # an end replaces a factor
         res = learn.lr_range_test(seeds=seeds, **kwargs)
         _write_setting(run, recipe, learn, source, 0)
         def clean(o): return {k: clean(v) for k,v in o.items()} if isinstance(o, dict) else None if isinstance(o, float) and not math.isfinite(o) else o
@@ -204,7 +214,7 @@ class Run:
         source, # the data it was trained on, as in `cifar_dls`
     ) -> Learner:
         "A `Learner` with this run's data, weights and precision"
-        learn = hrf_learner(make_dls(self.recipe, source), self.model, smoothing=self.recipe.smoothing, opt_func=optimizers[self.recipe.opt], wd=self.recipe.wd, precision=self.env['precision'])
+        learn = _recipe_learner(self.recipe, make_dls(self.recipe, source), self.model, self.env['precision'])
         learn.model.to(learn.dls.device)
         return learn
 
@@ -311,16 +321,17 @@ def hrf_find(
     with command('hrf_find'):
         p = _parser('hrf_find', "Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. The test images are not used.")
         p.add_argument('--seeds', type=_whole(1, 100), default=3, help='repeat so often, with other order and augmentation')
-        p.add_argument('--start', type=float, default=1e-6, help='learning rate of the first step')
-        p.add_argument('--end', type=float, default=10., help='learning rate of the last step')
-        p.add_argument('--steps', type=_whole(1), default=100, help='steps of the sweep')
-        p.add_argument('--mode', default='exp', help='exp: the rate grows by a factor; linear: by a difference')
-        p.add_argument('--on', default='train', help="train: loss of each training batch; valid: of all held-out images after each step")
-        p.add_argument('--rule', default='turn', help='that picks LRMAX: turn, least, steepest, valley, last, minimum/10, second_bottom')
-        p.add_argument('--zoom', action='store_true', help='look again, closer')
+        own = dict(default=argparse.SUPPRESS) # without them, the recipe's own
+        p.add_argument('--start', type=float, help='learning rate of the first step (1e-6)', **own)
+        p.add_argument('--end', type=float, help='learning rate of the last step (10)', **own)
+        p.add_argument('--steps', type=_whole(1), dest='n_iter', help='steps of the sweep (100)', **own)
+        p.add_argument('--mode', help='exp: the rate grows by a factor; linear: by a difference (exp)', **own)
+        p.add_argument('--on', help="train: loss of each training batch; valid: of all held-out images after each step (train)", **own)
+        p.add_argument('--rule', help='that picks LRMAX: turn, least, steepest, valley, last, minimum/10, second_bottom (turn)', **own)
+        p.add_argument('--zoom', action='store_true', help='look again, closer', **own)
         a = p.parse_args(args)
         recipe,source = _choose(a)
-        run = find_lr(recipe, source, a.out, seeds=a.seeds, start=a.start, end=a.end, n_iter=a.steps, mode=a.mode, on=a.on, rule=a.rule, zoom=a.zoom)
+        run = find_lr(recipe, source, a.out, **{k: v for k,v in vars(a).items() if k not in ('recipe','data','out','set')})
         f = json.loads((run/'lr_range.json').read_text())
         def line(k): # LRMAX or LRMIN, its reason and spread
             r = f['spread'][k]

@@ -42,8 +42,8 @@ def notebooks():
                 if m := re.search(r'/(home|root|Users|usr|tmp|work)/\S*|site-packages', shown): yield f'{rel}: an output shows the path {m[0][:60]}'
                 if o.output_type=='error': yield f'{rel}: an output is an error'
                 if o.get('name')=='stderr': yield f'{rel}: an output shows standard error: {o.text[:60]!r}'
-        for found in re.findall(r'https://github\.com/[\w-]+/[\w-]+', text):
-            if found!=url: yield f'{rel}: links to {found}, settings.ini says {url}'
+        for found in re.findall(r'git(?:\+| clone -q --depth 1 )(https://github\.com/[\w-]+/[\w-]+)', text):
+            if found!=url: yield f'{rel}: installs {found}, settings.ini says {url}'
         for found in re.findall(r'colab\.research\.google\.com/github/([\w/.-]+\.ipynb)', text):
             if found!=f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/{rel}": yield f'{rel}: its Colab badge opens {found}'
         if 'tutorials' in rel.parts or 'replications' in rel.parts:

@@ -12,7 +12,9 @@ def row(path):
     r = load_run(path)
     ours,named = [dataclasses.asdict(o) for o in (r.recipe, recipes[r.recipe.name])]
     changed = ' '.join(f'{k}={v}' for k,v in ours.items() if v!=named[k])
-    return dict(run=r.path.name, recipe=r.recipe.name, changed=changed, data=r.env['data'], seed=r.env['seed'], **{k: r.summary[k] for k in summary}, **{k: r.env[k] for k in env})
+    last = r.history.iloc[-1]
+    return dict(run=r.path.name, recipe=r.recipe.name, changed=changed, data=r.env['data'], seed=r.env['seed'], **{k: r.summary[k] for k in summary},
+                clean_acc=last.get('clean_acc'), best_acc=r.history.valid_acc.max(), **{k: r.env[k] for k in env})
 
 table,*runs = map(Path, sys.argv[1:])
 df = pd.DataFrame([row(o) for o in runs])
