@@ -11,7 +11,7 @@ env = 'evaluated_on n_train n_valid precision device cpu gpu threads commit dirt
 def row(path):
     r = load_run(path)
     ours,named = [dataclasses.asdict(o) for o in (r.recipe, recipes[r.recipe.name])]
-    changed = ' '.join(f'{k}={v}' for k,v in ours.items() if v!=named[k])
+    changed = ' '.join(f'{k}={v}' for k,v in ours.items() if v!=named[k] and k not in ('about','lr_test'))
     last = r.history.iloc[-1]
     return dict(run=r.path.name, recipe=r.recipe.name, changed=changed, data=r.env['data'], seed=r.env['seed'], **{k: r.summary[k] for k in summary},
                 clean_acc=last.get('clean_acc'), best_acc=r.history.valid_acc.max(), **{k: r.env[k] for k in env})
