@@ -16,7 +16,7 @@ from .learner import optimizers
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
 _custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
-_lr_test_args = set(inspect.signature(Learner.lr_range_test).parameters)-{'self'}
+_lr_test_args = set(inspect.signature(Learner.lr_range_test).parameters)-{'self','seeds'}
 _unused = dict(custom_resnet=[], lite_net=_custom, resnet56=[*_custom, 'scale'])
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Recipe:
     def __post_init__(self):
         for k in 'moms','hidden','cutout_n','cutout_fill':
             if is_listy(getattr(self, k)): object.__setattr__(self, k, tuple(getattr(self, k)))
+        if isinstance(self.lr_test, dict): object.__setattr__(self, 'lr_test', dict(self.lr_test)) # no recipe shares it
         def number(o): return isinstance(o, (int,float)) and not isinstance(o, bool) and abs(o)<1e9 # neither nan nor inf
         def whole_number(o, low, high=10**6): return type(o) is int and low<=o<=high
         def numbers(x, n, good): return isinstance(x, tuple) and len(x) in L(n) and all(good(o) for o in x)
@@ -89,7 +90,7 @@ class Recipe:
             moms=(lambda x: x is None or numbers(x, 3, lambda o: number(o) and 0<=o<1), 'needs three numbers from 0 to less than 1, or None'),
             hidden=(lambda x: numbers(x, range(9), lambda o: whole_number(o, 1)), 'needs up to eight whole numbers'),
             cutout_n=(lambda x: whole_number(x, 1, 1000) or (numbers(x, 2, lambda o: whole_number(o, 1, 1000)) and x[0]<=x[1]), 'needs a whole number, 1 or more, or two in order'),
-            cutout_fill=(lambda x: x in ('mean','image') or share(x) or numbers(x, 3, share), "needs 'mean', 'image', a number from 0 to 1, or three"),
+            cutout_fill=(lambda x: (isinstance(x, str) and x in ('mean','image')) or share(x) or numbers(x, 3, share), "needs 'mean', 'image', a number from 0 to 1, or three"),
             valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
                    "needs 'test', a share below 1, or a number of images"),
             lr_test=(lambda x: isinstance(x, dict) and set(x)<=_lr_test_args, f'needs a dictionary, with some of {", ".join(sorted(_lr_test_args))}'),
@@ -183,7 +184,8 @@ recipes = {r.name: r for r in (
            lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0),
     _spec.replace(name='dawn', about="the DAWNBench entry of 2018 that the brief's network comes from", pool_after='act', bias='none', shape='linear', grid='dawn', moms=None, lr_min=0., lr_final=0.),
     _spec.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
-        bias_lr=64., wd=7.5e-4, shape='linear', grid='dawn', moms=None, lr_max=1.5, lr_min=0., lr_final=.15, pct_start=.2, floor_epochs=2),
+        bias_lr=64., wd=7.5e-4, # all rates, and with them the decay, are one and a half times those of the bag of tricks
+        shape='linear', grid='dawn', moms=None, lr_max=1.5, lr_min=0., lr_final=.15, pct_start=.2, floor_epochs=2),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
         skip='alone',                 # the block returns its input: what it computes is thrown away
@@ -241,6 +243,7 @@ def get_recipe(
 def compare_recipes(
     *names:str, # of `recipes`
 ) -> pd.DataFrame: # a row for each field in which they differ, a column for each recipe
-    "The fields in which recipes differ"
-    df = pd.DataFrame({o: dataclasses.asdict(get_recipe(o)) for o in names}, dtype=object).drop(['name','about'])
+    "The fields in which recipes differ, but for `lr_test`"
+    if not names: raise InputError('compare_recipes: needs names of recipes')
+    df = pd.DataFrame({o: dataclasses.asdict(get_recipe(o)) for o in names}, dtype=object).drop(['name','about','lr_test'])
     return df[df.map(repr).nunique(axis=1)>1]

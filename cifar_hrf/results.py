@@ -23,12 +23,16 @@ def summarize(
     expected:list=None, # groups to show, with n = 0 for what was not measured
 ) -> pd.DataFrame: # n, failed (of these), mean, sd, low, high
     "Mean, standard deviation and Student's interval of `column`, for each group of `runs`"
-    def f(x):
+    if not 0<level<1: raise InputError(f'level={level}: needs a number between 0 and 1')
+    by = [by] if isinstance(by, str) else list(by)
+    rows = {}
+    for k,g in runs.groupby(by, sort=False, dropna=False):
+        x = g[column]
         mean,half = _interval(x.dropna(), level)
-        return dict(n=len(x), failed=x.isna().sum(), mean=mean, sd=x.std(), low=mean-half, high=mean+half)
-    res = pd.DataFrame({k: f(g[column]) for k,g in runs.groupby(by, sort=False)}, index='n failed mean sd low high'.split()).T
-    if expected is not None: res = res.reindex(expected)
-    return res.fillna(dict(n=0, failed=0)).astype(dict(n=int, failed=int)).rename_axis(by if isinstance(by, str) else None)
+        rows[k if len(by)>1 else k[0]] = dict(n=len(x), failed=x.isna().sum(), mean=mean, sd=x.std(), low=mean-half, high=mean+half)
+    for k in expected or (): rows.setdefault(k, dict(n=0, failed=0))
+    res = pd.DataFrame.from_dict(rows, orient='index', columns='n failed mean sd low high'.split()).astype(dict(n=int, failed=int))
+    return (res if expected is None else res.loc[expected]).rename_axis(by if len(by)>1 else by[0])
 
 # %% ../nbs/10_results.ipynb #37645863
 def paired(
@@ -40,11 +44,12 @@ def paired(
 ) -> dict: # n pairs, diff (mean of a-b), low, high, p (of no difference, paired t-test)
     "By how much recipe `a` is above recipe `b`, over the seeds that both have"
     for o in a,b:
-        if o not in set(runs.recipe): raise InputError(f'recipe={o}: no run of it; there are {", ".join(runs.recipe.unique())}')
+        if o not in set(runs.recipe): raise InputError(f'recipe={o}: no run of it; there are {", ".join(map(str, runs.recipe.unique()))}')
+    runs = runs[runs.recipe.isin([a,b])]
     if runs.duplicated(['recipe','seed']).any(): raise InputError('paired: more than one run with the same recipe and seed')
     if a==b: raise InputError(f'paired: {a} and {b} are the same')
     x = runs.pivot(index='seed', columns='recipe', values=column)[[a,b]].dropna()
-    if not len(x): raise InputError(f'paired: {a} and {b} have no seed in common')
+    if not len(x): raise InputError(f'paired: {a} and {b} have no seed in common at which both have a figure')
     diff,half = _interval(x[a]-x[b], level)
     p = stats.ttest_rel(x[a], x[b]).pvalue if len(x)>1 else math.nan
     return dict(n=len(x), **{k: float(v) for k,v in dict(diff=diff, low=diff-half, high=diff+half, p=p).items()})

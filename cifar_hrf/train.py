@@ -175,6 +175,7 @@ def find_lr(
     "Run the LR range test on the untrained network of `recipe`, as its `lr_test` says or `kwargs`"
     recipe = get_recipe(recipe) if isinstance(recipe, str) else recipe
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
+    if recipe.bias_lr!=1: raise InputError(f'bias_lr={recipe.bias_lr}: the test raises one rate for all parameters; set bias_lr=1')
     with _run_folder(out, f'{recipe.name}-find', 'lr_range.csv') as run:
         learn = _learner(recipe, source, 0, device)
         kwargs = merge({k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}, kwargs) # an end replaces a factor
