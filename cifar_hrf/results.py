@@ -11,9 +11,10 @@ from scipy import stats
 from .source import InputError
 
 # %% ../nbs/10_results.ipynb #d805ef3e
-def _interval(x, level): # the mean of `x`, and how far it may lie from the true one, by Student's t
-    n,mean = len(x),np.mean(x)
-    return mean, stats.t.ppf((1+level)/2, n-1)*np.std(x, ddof=1)/n**.5 if n>1 else math.nan
+def _interval(x, level): # Student's interval of the mean of `x`, and the p-value of that being 0
+    if len(x)<2: return math.nan,math.nan,math.nan
+    r = stats.ttest_1samp(x, 0)
+    return (*map(float, r.confidence_interval(level)), float(r.pvalue))
 
 def summarize(
     runs:pd.DataFrame, # a row for each run
@@ -28,8 +29,8 @@ def summarize(
     rows = {}
     for k,g in runs.groupby(by, sort=False, dropna=False):
         x = g[column]
-        mean,half = _interval(x.dropna(), level)
-        rows[k if len(by)>1 else k[0]] = dict(n=len(x), failed=x.isna().sum(), mean=mean, sd=x.std(), low=mean-half, high=mean+half)
+        low,high,_ = _interval(x.dropna(), level)
+        rows[k if len(by)>1 else k[0]] = dict(n=len(x), failed=x.isna().sum(), mean=x.mean(), sd=x.std(), low=low, high=high)
     for k in expected or (): rows.setdefault(k, dict(n=0, failed=0))
     res = pd.DataFrame.from_dict(rows, orient='index', columns='n failed mean sd low high'.split()).astype(dict(n=int, failed=int))
     return (res if expected is None else res.loc[expected]).rename_axis(by if len(by)>1 else by[0])
@@ -50,6 +51,6 @@ def paired(
     if a==b: raise InputError(f'paired: {a} and {b} are the same')
     x = runs.pivot(index='seed', columns='recipe', values=column)[[a,b]].dropna()
     if not len(x): raise InputError(f'paired: {a} and {b} have no seed in common at which both have a figure')
-    diff,half = _interval(x[a]-x[b], level)
-    p = stats.ttest_rel(x[a], x[b]).pvalue if len(x)>1 else math.nan
-    return dict(n=len(x), **{k: float(v) for k,v in dict(diff=diff, low=diff-half, high=diff+half, p=p).items()})
+    d = x[a]-x[b]
+    low,high,p = _interval(d, level)
+    return dict(n=len(d), diff=float(d.mean()), low=low, high=high, p=p)

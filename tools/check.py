@@ -34,7 +34,8 @@ def notebooks():
     for f in sorted((root/'nbs').rglob('*.ipynb')):
         rel,text = f.relative_to(root),f.read_text(encoding='utf-8')
         if '.ipynb_checkpoints' in f.parts: continue
-        if len(text)>400_000: yield f'{rel}: {len(text)//1000} KB, more than 400'
+        size = f.stat().st_size
+        if size>400_000: yield f'{rel}: {size//1000} KB, more than 400'
         nb = nbformat.reads(text, as_version=4)
         for c in nb.cells:
             for o in c.get('outputs', []):
