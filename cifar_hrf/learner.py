@@ -43,7 +43,7 @@ class History(Callback):
     "A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step, `clean_acc` that on `clean` training images without augmentation"
     order = Recorder.order+1
     def __init__(self, path:Path|None=None, clean:int=2000): self.path,self.clean,self.rows = path,clean,[]
-    def before_fit(self): self.rows,self.train_seconds = [],0.
+    def before_fit(self): self.rows,self.train_seconds,self.clean_batches = [],0.,clean_batches(self.dls, self.clean)
 
     def before_epoch(self):
         self.start = time.perf_counter()
@@ -74,7 +74,7 @@ class History(Callback):
     def _clean_acc(self):
         self.model.eval()
         with torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
-            right = [self.model(x).argmax(1)==y for x,y in clean_batches(self.dls, self.clean)]
+            right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
         return torch.cat(right).float().mean().item() if right else math.nan
 
     @property

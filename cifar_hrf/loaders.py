@@ -235,6 +235,7 @@ def clean_batches(
     n:int=2000, # images at most
 ) -> list: # of batches
     "Training images, spread over all of them, as validation would see them: in order, without augmentation"
+    if not (isinstance(n, int) and n>=0): raise InputError(f'clean_batches: n={n}: needs a whole number, 0 or more')
     dl = dls.train
     idxs = np.linspace(0, dl.n-1, min(n, dl.n), dtype=int).tolist()
     with no_random(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []

@@ -35,13 +35,13 @@ def conv_block(
     pool:bool=False, # halve the size, after the convolution and before its BatchNorm?
     act=nn.ReLU, # activation
     pool_after:str='conv', # 'conv', or 'act': at the end of the block
-    bias:bool=False, # of the 3×3 convolution
+    bias:bool=False, # of the convolution that ends it
     norm=nn.BatchNorm2d # normalisation
 ) -> nn.Sequential:
     "Convolution, [MaxPool,] BatchNorm, activation; by default without a bias, since BatchNorm has one"
     pools = [nn.MaxPool2d(2)] if pool else []
     if conv=='dense': layers = [nn.Conv2d(ni, nf, 3, padding=1, bias=bias)]
-    elif conv=='grouped': layers = [nn.Conv2d(ni, ni, 3, padding=1, groups=ni, bias=False), norm(ni), act(), nn.Conv2d(ni, nf, 1, bias=False)]
+    elif conv=='grouped': layers = [nn.Conv2d(ni, ni, 3, padding=1, groups=ni, bias=False), norm(ni), act(), nn.Conv2d(ni, nf, 1, bias=bias)]
     else: raise InputError(f'conv={conv}: needs dense or grouped')
     end = [norm(nf), act()]
     return nn.Sequential(*layers, *(pools+end if pool_after=='conv' else end+pools))
@@ -52,17 +52,17 @@ def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
 def leaf_layers(
     model:nn.Module, # takes images [n,3,h,w]
     size=32, # height and width of the image, or both as a pair
-    blocks:tuple=(), # types of modules with parts that have a row as well, after their parts
+    blocks:type|tuple=(), # type of modules, or types, with parts that have a row as well, after their parts
 ) -> pd.DataFrame: # one row for each call of a layer: name, kind, out (shape without the batch), params (of its own)
     "What each layer of `model` gives, in the order of execution"
-    rows,training = [],model.training
+    rows,modes = [],{m: m.training for m in model.modules()}
     def note(name): return lambda m,i,o: rows.append((name, type(m).__name__, tuple(o.shape[1:]), sum(p.numel() for p in m.parameters(recurse=False))))
     hooks = [m.register_forward_hook(note(n)) for n,m in model.named_modules() if isinstance(m, blocks) or not list(m.children())]
     try:
         p = next(model.parameters())
         with torch.no_grad(): model.eval()(torch.zeros(1, 3, *_pair(size), device=p.device, dtype=p.dtype))
     finally:
-        model.train(training)
+        for m,o in modes.items(): m.training = o
         for h in hooks: h.remove()
     return pd.DataFrame(rows, columns=['name','kind','out','params'])
 
@@ -91,6 +91,7 @@ def whiten_(
     eps:float=.01 # added to each component's variance
 ) -> nn.Conv2d: # frozen
     "Set `conv` so that its outputs are uncorrelated over the patches of `x`, with a variance of 1 (Page 2019)"
+    if conv.bias is not None or conv.out_channels!=conv.weight[0].numel(): raise InputError(f'whiten_: {conv} needs no bias, and {conv.weight[0].numel()} outputs')
     patches = F.unfold(x.as_subclass(Tensor).float(), conv.kernel_size).transpose(1, 2).flatten(0, 1)
     values,vectors = torch.linalg.eigh(patches.T.cov())
     conv.weight.copy_((vectors/(values+eps).sqrt()).T.view_as(conv.weight))
@@ -123,14 +124,15 @@ def custom_resnet(
     for k,o in dict(conv=conv, act=act, pool_after=pool_after, skip=skip, last_pool=last_pool, bias=bias, stem=stem, norm=norm, out=out).items():
         if o not in resnet_choices[k]: raise InputError(f'{k}={o}: needs one of {", ".join(resnet_choices[k])}')
     norms = dict(batch=nn.BatchNorm2d, ghost=GhostBatchNorm)
-    block = partial(conv_block, conv=conv, pool_after=pool_after, norm=norms[norm], act=(lambda: nn.Sequential(acts[act](), nn.Dropout(dropout))) if dropout else acts[act])
+    def activation(): return nn.Sequential(acts[act](), nn.Dropout(dropout)) if dropout else acts[act]()
+    block = partial(conv_block, conv=conv, pool_after=pool_after, norm=norms[norm], act=activation)
     def residual(n): return Residual(block(n, n), block(n, n)) if skip=='once' else OddResidual(block(n, n), block(n, n), skip=skip)
     w = width
     last = [o//8 for o in _pair(size)]
     if min(last)<1: raise InputError(f'custom_resnet size={size}: needs images of 8 pixels or more')
     widths = [8*w, *hidden, n_out]
     model = nn.Sequential(OrderedDict(
-        prep   = block(3, w) if stem=='conv' else nn.Sequential(nn.Conv2d(3, 27, 3, padding=1, bias=False).requires_grad_(False), nn.Conv2d(27, w, 1, bias=False), norms[norm](w), acts[act]()),
+        prep   = block(3, w) if stem=='conv' else nn.Sequential(nn.Conv2d(3, 27, 3, padding=1, bias=False).requires_grad_(False), nn.Conv2d(27, w, 1, bias=False), norms[norm](w), activation()),
         layer1 = nn.Sequential(block(w, 2*w, pool=True, bias=bias=='layer1'), residual(2*w)),
         layer2 = block(2*w, 4*w, pool=True),
         layer3 = nn.Sequential(block(4*w, 8*w, pool=True), residual(8*w)),

@@ -16,7 +16,7 @@ from .learner import optimizers
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
 _custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
-_lr_test_args = set(inspect.signature(Learner.lr_range_test).parameters)-{'self','seeds'}
+_lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds')}
 _unused = dict(custom_resnet=[], lite_net=_custom, resnet56=[*_custom, 'scale'])
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Recipe:
             cutout_fill=(lambda x: (isinstance(x, str) and x in ('mean','image')) or share(x) or numbers(x, 3, share), "needs 'mean', 'image', a number from 0 to 1, or three"),
             valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
                    "needs 'test', a share below 1, or a number of images"),
-            lr_test=(lambda x: isinstance(x, dict) and set(x)<=_lr_test_args, f'needs a dictionary, with some of {", ".join(sorted(_lr_test_args))}'),
+            lr_test=(lambda x: isinstance(x, dict) and set(x)<=set(_lr_test), f'needs a dictionary, with some of {", ".join(_lr_test)}'),
             name=(lambda x: isinstance(x, str) and bool(re.fullmatch(r'\w[\w.-]{0,99}', x)), 'needs letters, digits, _ . -'),
             width=(lambda x: whole_number(x, 1, 4096), 'needs a whole number from 1 to 4096'),
             about=(lambda x: isinstance(x, str), 'needs a text'))
@@ -104,6 +104,12 @@ class Recipe:
         for f in dataclasses.fields(self): # one that would do nothing
             if f.name in _unused[self.model] and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
         self.schedule() # a peak beyond the end, and the like
+        if self.shape=='step' and not (self.lr_min==self.lr_max and math.isclose(self.lr_final, self.lr_max/100)):
+            raise InputError(f'lr_max={self.lr_max}: with shape=step needs lr_min={self.lr_max:g} and lr_final={self.lr_max/100:g}')
+        test = {**_lr_test, **self.lr_test}
+        n = test.pop('n_iter')
+        try: check_sweep(n=100 if n is None else n, **test) # of an epoch, the length is not known here
+        except InputError as e: raise InputError(f'lr_test: {str(e).removeprefix("lr_range_test: ")}') from e
 
     def replace(self, **fields):
         "The same recipe with other `fields`"
@@ -241,9 +247,10 @@ def get_recipe(
 
 # %% ../nbs/06_recipes.ipynb #a512d50f
 def compare_recipes(
-    *names:str, # of `recipes`
+    *names, # of `recipes`, or recipes
 ) -> pd.DataFrame: # a row for each field in which they differ, a column for each recipe
     "The fields in which recipes differ, but for `lr_test`"
     if not names: raise InputError('compare_recipes: needs names of recipes')
-    df = pd.DataFrame({o: dataclasses.asdict(get_recipe(o)) for o in names}, dtype=object).drop(['name','about','lr_test'])
+    chosen = [o if isinstance(o, Recipe) else get_recipe(o) for o in names]
+    df = pd.DataFrame([dataclasses.asdict(o) for o in chosen], index=[o.name for o in chosen], dtype=object).T.drop(['name','about','lr_test'])
     return df[df.map(repr).nunique(axis=1)>1]

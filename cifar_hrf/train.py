@@ -106,9 +106,7 @@ def _learner(recipe, source, seed, device):
     return _recipe_learner(recipe, dls, model, recipe.precision)
 
 def _recipe_learner(recipe, dls, model, precision):
-    def biases_first(model):
-        kinds = {o: [p for n,p in model.named_parameters() if p.requires_grad and n.endswith('bias')==o] for o in (True,False)}
-        return [kinds[True], kinds[False]]
+    def biases_first(model): return [[p for n,p in model.named_parameters() if p.requires_grad and n.endswith('bias')==o] for o in (True,False)]
     kw = dict(wd=recipe.wd) if recipe.bias_lr==1 else dict(splitter=biases_first, wd=[recipe.wd/recipe.bias_lr, recipe.wd])
     return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], precision=precision, **kw)
 
