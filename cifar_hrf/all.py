@@ -9,4 +9,5 @@ from cifar_hrf.learner import *
 from cifar_hrf.recipes import *
 from cifar_hrf.interpret import *
 from cifar_hrf.train import *
+from cifar_hrf.receptive_field import *
 from cifar_hrf.results import *
