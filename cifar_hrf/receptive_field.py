@@ -463,14 +463,14 @@ class EffectiveField:
 
 def effective_field(
     model:nn.Module, # takes images [n,channels,h,w]
-    x, # images [n,channels,h,w]; a `DataLoader`, of which the first batch is used; or the size of 64 images of noise, in pixels
+    x, # images [n,channels,h,w]; a `DataLoader`, of which the first batch is used; or the size of 32 images of noise, in pixels
     layer:str|None=None, # name of a row of `receptive_field`, or of a module; by default the last row with a map of several units, before all positions are mixed
     unit='center', # or (row, column) of its map
     channels:int=3, # of the noise
 ) -> EffectiveField:
     "Mean absolute gradient of one unit, summed over channels, at the pixels of the images, in evaluation mode (Luo et al. 2016)"
     total = 0
-    if isinstance(x, (int,tuple)): x = torch.randn(64, channels, *_image_size(x), generator=torch.Generator().manual_seed(0))
+    if isinstance(x, (int,tuple)): x = torch.randn(32, channels, *_image_size(x), generator=torch.Generator().manual_seed(0))
     if not isinstance(x, Tensor): x = first(x)[0]
     if x.dim()!=4 or not len(x): raise InputError(f'x: needs images [n,channels,h,w], not {list(x.shape)}')
     for xb in x.detach().as_subclass(Tensor).to(_like(model)).split(32):

@@ -61,7 +61,7 @@ def _write(path, text):
     with whole(path) as f: f.write_text(text)
 
 def _figure(path, fig):
-    with whole(path) as f: fig.savefig(f, dpi=110, bbox_inches='tight')
+    with whole(path) as f: fig.savefig(f, dpi=110)
     plt.close(fig)
 
 def _new_run(out, name):
