@@ -6,11 +6,8 @@
 __all__ = ['receptive_field', 'EffectiveField', 'effective_field', 'plot_effective', 'plot_receptive_field', 'named_model',
            'hrf_rf']
 
-# %% ../nbs/09_receptive_field.ipynb #478b6102
-"Receptive fields of any image network: what its units can see of the image, and what they look at."
-
 # %% ../nbs/09_receptive_field.ipynb #a8af7217
-import dataclasses, difflib, importlib, importlib.util, itertools, sys
+import dataclasses, difflib, importlib.util, itertools, sys
 from math import gcd
 from fastai.vision.all import *
 from matplotlib.patches import Rectangle
@@ -129,6 +126,10 @@ def _mixed(seen, tags, dims): # by a sum over `dims`, which stay as dimensions o
             return _tagged(seen.but(axes=axes, size=size, whole=seen.whole or size==(1,1)!=seen.size), order)
     return _tagged(seen if all(torch.equal(*o) for o in spans) else _all(seen), first)
 
+def _summed(x, dims): # what is seen after a sum of `x` over `dims`, and its tags
+    res = _mixed(x._seen, _tags(x, x._seen), dims)
+    return res, _order(res.size).expand([1 if k in dims else n for k,n in enumerate(x.shape)]) if res.tags is None else res.tags
+
 def _map(x, seen): # of `x`, whose last two dimensions must be rows and columns
     size = tuple(x.shape[-2:])
     if seen.tags is not None: seen = _mixed(seen, seen.tags, tuple(range(x.dim()-2)))
@@ -214,8 +215,7 @@ def _dims(x, args, kwargs, at=1): # that a function works over
 def _reduced(args, kwargs, seen, out, at=1):
     if len(args)>1 and isinstance(args[1], Tensor): return _same(args, kwargs, seen, out) # torch.max(x, y)
     x,dims = args[0],_dims(args[0], args, kwargs, at)
-    res = _mixed(seen, _tags(x, seen), dims)
-    tags = _order(res.size).expand([1 if k in dims else n for k,n in enumerate(x.shape)]) if res.tags is None else res.tags
+    res,tags = _summed(x, dims)
     return _tagged(res, tags if out.dim()==x.dim() else tags.squeeze(dims))
 
 def _along(args, kwargs, seen, out): # over a dimension that stays, as softmax does
@@ -223,12 +223,10 @@ def _along(args, kwargs, seen, out): # over a dimension that stays, as softmax d
     return seen if res.size==seen.size and res.whole==seen.whole else _all(seen)
 
 def _contracted(x, dims, out): # with weights, over `dims` of `x`, whose other dimensions stay where they are
-    seen = x._seen
-    res = _mixed(seen, _tags(x, seen), dims)
+    seen,(res,tags) = x._seen,_summed(x, dims)
     if res.size!=seen.size and out.shape==x.shape: # along rows or columns, as many as before
         mixed = [o.look([np.arange(n)-(n-1)//2], 1) if n!=m else o for o,n,m in zip(seen.axes, seen.size, res.size)]
         return seen.but(axes=tuple(mixed), whole=True)
-    tags = _order(res.size).expand([1 if k in dims else n for k,n in enumerate(x.shape)]) if res.tags is None else res.tags
     return _tagged(res, tags.expand(out.shape))
 
 def _linear(args, kwargs, seen, out): return _contracted(args[0], (args[0].dim()-1,), out)
@@ -245,9 +243,7 @@ def _einsum(args, kwargs, seen, out):
     names = next((o for o,x in zip(inputs.split(','), args[1:]) if hasattr(x, '_seen')), '')
     if len(_fielded(args))>1 or '.' in inputs or not output or not names: return _product(args[1:], kwargs, seen, out)
     dims = tuple(k for k,o in enumerate(names) if o not in output)
-    res = _mixed(seen, _tags(args[1+inputs.split(',').index(names)], seen), dims) if dims else seen
-    x = next(iter(_fielded(args)))
-    tags = _order(res.size).expand([1 if k in dims else n for k,n in enumerate(x.shape)]) if res.tags is None else res.tags
+    res,tags = _summed(_fielded(args)[0], dims)
     kept = [o for o in names if o in output]
     tags = tags.squeeze(dims).permute([kept.index(o) for o in output if o in kept])
     return _tagged(res, tags[tuple(slice(None) if o in kept else None for o in output)].expand(out.shape))
@@ -557,7 +553,11 @@ def named_model(
     if not kind.endswith('.py'): raise InputError(f"--model {name}: needs {', '.join(own)}, torchvision:…, timm:…, or file.py:function")
     if not Path(kind).is_file(): raise InputError(f'--model {name}: there is no file {kind}')
     sys.path.insert(0, str(Path(kind).absolute().parent)) # as for a program
-    try: model = getattr(importlib.import_module(Path(kind).stem), what)()
+    spec = importlib.util.spec_from_file_location('model_file', kind) # not by its own name, which another module may have
+    sys.modules['model_file'] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        model = getattr(module, what)()
     except (Exception, SystemExit) as e: raise InputError(f'--model {name}: {type(e).__name__}: {e}') from e
     finally: sys.path.pop(0)
     if not isinstance(model, nn.Module): raise InputError(f'--model {name}: gives a {type(model).__name__}, not an nn.Module')
