@@ -11,3 +11,4 @@ from cifar_hrf.interpret import *
 from cifar_hrf.train import *
 from cifar_hrf.receptive_field import *
 from cifar_hrf.results import *
+from cifar_hrf.bench import *

@@ -42,6 +42,7 @@ def cifar_block(
     pad:int=4, # `PadCrop`, in pixels; 0: none
     pad_mode:str='reflect', # as in `PadCrop`
     flip:float=.5, # probability of `FlipLR`; 0: none
+    alternate:bool=False, # as in `FlipLR`
     cutout:int=8, # `CutOut`, in pixels; 0: none
     cutout_n=1, # its number of holes, as in `CutOut`
     cutout_p:float=1., # probability of its holes
@@ -52,7 +53,7 @@ def cifar_block(
     if isinstance(stats, str) and stats not in ('image',*known_stats): raise InputError(f"stats={stats}: unknown; there are {', '.join(known_stats)}, image")
     tfms = [NormalizeImage() if stats=='image' else Normalize.from_stats(*(known_stats[stats] if isinstance(stats, str) else stats), cuda=False)]
     if pad:    tfms.append(PadCrop(pad, pad_mode))
-    if flip:   tfms.append(FlipLR(flip, order=101 if pad_mode=='constant' else 6)) # never before the crop
+    if flip:   tfms.append(FlipLR(flip, alternate, order=101 if pad_mode=='constant' else 6)) # never before the crop
     if cutout:
         early = cutout_fill!='mean' # such a hole is cut before Normalize
         tfms.append(CutOut(cutout, cutout_n, cutout_p, cutout_fill if early else 0., **(dict(order=Normalize.order-1) if early else {})))
@@ -122,7 +123,15 @@ class ResidentDL(TfmdDL):
         self.before_iter()
         idxs = self.get_idxs()
         torch.empty((), dtype=torch.int64).random_() # PyTorch's loader draws a seed for its workers here; a seeded run stays in step with it
-        for i in self._chunks(idxs): yield self.after_batch((self.images[i], self.labels[i]))
+        fs = self.after_batch.fs
+        alternating = [t for t in fs if getattr(t, 'alternate', False) and getattr(self.dataset, 'split_idx', None)!=1]
+        for t in alternating: t.next_epoch(len(self.images), self.images.device)
+        fused = len(fs)>1 and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1==fs[1].p and getattr(self.dataset, 'split_idx', None)!=1
+        rest = Pipeline(fs[2:], split_idx=self.after_batch.split_idx) if fused else self.after_batch
+        for i in self._chunks(idxs):
+            for t in alternating: t.at = i
+            x = self.images[i]
+            yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):

@@ -11,13 +11,14 @@ from fastai.vision.all import *
 from .source import InputError, known_stats
 from .models import *
 from .schedule import *
-from .learner import optimizers
+from .learner import optimizers, precisions
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
 _custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
+_lite = ['widths','norm','bias'] # of `lite_net`, besides `stem`
 _lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds')}
-_unused = dict(custom_resnet=[], lite_net=_custom, resnet56=[*_custom, 'scale'])
+_unused = dict(custom_resnet=['widths'], lite_net={*_custom}-{*_lite,'stem'}, resnet56=[*_custom, 'scale', 'widths'])
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -39,9 +40,13 @@ class Recipe:
     norm:str = 'batch'
     out:str = 'logits'
     scale:float = 1.             # of the logits
+    widths:tuple = (32,128,128)  # of `lite_net`
+    init:str = 'default'         # PyTorch's, or as in `dirac_`: 'dirac'
     epochs:int = 24
     bs:int = 512                 # images in a training batch
-    opt:str = 'nesterov'         # or 'sgd', 'adam' (with L2), 'adamw' (with decoupled weight decay)
+    opt:str = 'nesterov'         # or 'sgd', 'adam' (with L2), 'adamw' (with decoupled weight decay), 'muon': as in `MuonSGD`
+    ema:float = 0.               # decay of the average of the weights, as in `EMA`; 0: none
+    tta:str = ''                 # views in evaluation, reported apart: '', 'mirror' or 'six', as in `TTA`
     wd:float = 5e-4              # weight decay, of all parameters
     bias_lr:float = 1.           # learning rate of biases, as a multiple; their weight decay is divided by it
     smoothing:float = 0.         # label smoothing
@@ -59,6 +64,7 @@ class Recipe:
     pad:int = 4                  # `PadCrop`, in pixels; 0: none
     pad_mode:str = 'reflect'     # 'reflect', 'edge', 'constant'
     flip:float = .5              # probability of `FlipLR`
+    alternate:bool = False       # as in `FlipLR`
     cutout:int = 8               # `CutOut`, in pixels; 0: none
     cutout_n:object = 1          # holes, or a pair: from so many to so many
     cutout_p:float = 1.          # probability of the holes
@@ -69,7 +75,7 @@ class Recipe:
     precision:str = 'auto'       # 'fp32', 'bf16', 'auto'
 
     def __post_init__(self):
-        for k in 'moms','hidden','cutout_n','cutout_fill':
+        for k in 'moms','hidden','widths','cutout_n','cutout_fill':
             if is_listy(getattr(self, k)): object.__setattr__(self, k, tuple(getattr(self, k)))
         if isinstance(self.lr_test, dict): object.__setattr__(self, 'lr_test', dict(self.lr_test)) # no recipe shares it
         def number(o): return isinstance(o, (int,float)) and not isinstance(o, bool) and abs(o)<1e9 # neither nan nor inf
@@ -78,7 +84,7 @@ class Recipe:
         def share(o): return number(o) and 0<=o<=1
         def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
-            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices('auto','fp32','bf16'), opt=choices(*optimizers),
+            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices(*precisions), init=choices('default','dirac'), tta=choices('','mirror','six'), opt=choices(*optimizers),
             shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'), stats=choices('train','image',*known_stats),
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
@@ -86,7 +92,9 @@ class Recipe:
             **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight','bias_lr')},
             **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_min','lr_final','wd','annihilate_epochs','floor_epochs')},
             **{k: (share, 'needs a number from 0 to 1') for k in ('pct_start','flip','cutout_p')},
-            **{k: (lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1') for k in ('smoothing','dropout')},
+            **{k: (lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1') for k in ('smoothing','dropout','ema')},
+            alternate=(lambda x: isinstance(x, bool), 'needs True or False'),
+            widths=(lambda x: numbers(x, 3, lambda o: whole_number(o, 1, 4096)), 'needs three whole numbers'),
             moms=(lambda x: x is None or numbers(x, 3, lambda o: number(o) and 0<=o<1), 'needs three numbers from 0 to less than 1, or None'),
             hidden=(lambda x: numbers(x, range(9), lambda o: whole_number(o, 1)), 'needs up to eight whole numbers'),
             cutout_n=(lambda x: whole_number(x, 1, 1000) or (numbers(x, 2, lambda o: whole_number(o, 1, 1000)) and x[0]<=x[1]), 'needs a whole number, 1 or more, or two in order'),
@@ -132,8 +140,9 @@ class Recipe:
         for k in ('pad','cutout'):
             if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
         custom = {k: getattr(self, k) for k in _custom}
-        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size), resnet56={})
-        return _models[self.model](n_out, **kw[self.model])
+        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size, **{k: getattr(self, k) for k in _lite}), resnet56={})
+        model = _models[self.model](n_out, **kw[self.model])
+        return dirac_(model) if self.init=='dirac' else model
 
     def schedule(self) -> PhaseScheduler:
         "The callback that sets LR and momentum in a `fit` of `epochs`"
@@ -179,6 +188,13 @@ _s003 = _spec.replace(name='s003', about='write-up 003: the grouped net, Adam at
                       lr_test=dict(start=.001, factor=1.069, n_iter=None, rule='least', stop=None))
 _s004 = _spec.replace(name='s004', about='write-up 004: AdamW at LRMAX 1.17e-4', scale=1., opt='adamw', wd=1e-2, shape='linear', **_cycle(1.17e-4, 40),
                       lr_test=dict(start=1e-4, end=.01, n_iter=500, rule='steepest', skip=10, stop=5.))
+# the bag of tricks (Page 2019) on the brief's network: all rates are those of its published program, whose losses are sums over the batch
+_bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's network: 10 epochs, two views", epochs=10, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
+    bias_lr=64., shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99, tta='mirror')
+_hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net', widths=(64,256,512), conv='dense', norm='shift', act='relu', bias='none',
+    scale=1/9, lr_max=1.5, lr_final=.1)
+_airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10, widths=(64,256,256), pad=2, alternate=True, init='dirac',
+    lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
 _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd', wd=1e-4, shape='linear', moms=(.95,.8,.95),
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
 
@@ -192,6 +208,11 @@ recipes = {r.name: r for r in (
     _spec.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
         bias_lr=64., wd=7.5e-4, # all rates, and with them the decay, are one and a half times those of the bag of tricks
         shape='linear', grid='dawn', moms=None, lr_max=1.5, lr_min=0., lr_final=.15, pct_start=.2, floor_epochs=2),
+    _bag, _hlb, _airbench,
+    _bag.replace(name='fast10', about="the brief's network in 10 epochs: 94% and more with two views", norm='shift'),
+    _bag.replace(name='best', about="the brief's network in 24 epochs with all that helps: 95% and more", epochs=24, norm='shift', cutout=8, alternate=True, init='dirac', tta=''),
+    _airbench.replace(name='record', about='the quickest to 94%: airbench with Muon for the filters', epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
+    _airbench.replace(name='colab', about='94% on the GPU of a free Colab, which computes in fp16', epochs=9),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
         skip='alone',                 # the block returns its input: what it computes is thrown away

@@ -95,7 +95,7 @@ def make_dls(
     device=None, # to put the images on
 ) -> DataLoaders: # resident
     "The images of `source`, transformed as `recipe` says"
-    keys = 'bs valid pad pad_mode flip cutout cutout_n cutout_p cutout_fill'.split()
+    keys = 'bs valid pad pad_mode flip alternate cutout cutout_n cutout_p cutout_fill'.split()
     return resident(cifar_dls(source, device=device, stats=None if recipe.stats=='train' else recipe.stats, **{k: getattr(recipe, k) for k in keys}))
 
 def _learner(recipe, source, seed, device):
@@ -103,7 +103,7 @@ def _learner(recipe, source, seed, device):
     set_seed(seed)
     dls = make_dls(recipe, source, device)
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
-    if recipe.stem=='whiten': whiten_(model.prep[0], torch.cat([x for x,_ in clean_batches(dls, 5000)]))
+    if recipe.stem=='whiten': whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]))
     return _recipe_learner(recipe, dls, model, recipe.precision)
 
 def _recipe_learner(recipe, dls, model, precision):
@@ -114,7 +114,7 @@ def _recipe_learner(recipe, dls, model, precision):
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
     _write(run/'recipe.json', recipe.to_json())
-    _write(run/'env.json', json.dumps(dict(environment(learn.dls.device, seed), precision='bf16' if hasattr(learn, 'b_float16') else 'fp32',
+    _write(run/'env.json', json.dumps(dict(environment(learn.dls.device, seed), precision='bf16' if hasattr(learn, 'b_float16') else 'fp16' if hasattr(learn, 'mixed_precision') else 'fp32',
                                            data=Path(source).absolute().name,
                                            evaluated_on='test' if recipe.valid=='test' else 'held out of train', **_data_facts(learn.dls)), indent=2))
 
@@ -135,14 +135,14 @@ def train(
         learn.remove_cb(ProgressCallback)
         dls,model = learn.dls,learn.model
         _write_setting(run, recipe, learn, source, seed)
-        history = History(run/'history.csv')
+        history,more = History(run/'history.csv'),{}
         def summary(status):
             accuracy = history.rows[-1]['valid_acc'] if history.rows and status!='diverged' else None
-            figures = dict(status=status, epochs=len(history.rows), accuracy=accuracy, train_seconds=history.train_seconds,
+            figures = dict(status=status, epochs=len(history.rows), accuracy=accuracy, **more, train_seconds=history.train_seconds,
                            seconds=time.perf_counter()-start, n_params=total_params(model)[0])
             _write(run/'summary.json', json.dumps(figures, indent=2))
         try:
-            learn.fit(recipe.epochs, cbs=[recipe.schedule(), history, RunProgress(), *L(cbs)])
+            learn.fit(recipe.epochs, cbs=[recipe.schedule(), history, RunProgress(), *([EMA(recipe.ema)] if recipe.ema else []), *L(cbs)])
             diverged = learn.stop_diverged.diverged
             if not diverged:
                 with whole(run/'model.safetensors') as f: save_file({k: v.contiguous() for k,v in model.state_dict().items()}, f)
@@ -153,6 +153,7 @@ def train(
             _figure(run/'schedule.png', plt.gcf())
             if not diverged:
                 preds,targs = learn.get_preds()
+                if recipe.tta: more = dict(accuracy_tta=float(learn.validate(cbs=TTA(recipe.tta))[1]), tta=recipe.tta)
                 _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
                 _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
         except (KeyboardInterrupt, Exception) as e:
@@ -312,6 +313,7 @@ def hrf_train(
         if s['status']=='diverged':
             print(f'hrf_train: the loss stopped being finite, no accuracy after {after}; {run.path}: curves.png, history.csv ...', file=sys.stderr)
             sys.exit(1)
+        if 'tta' in s: after += f" ({s['accuracy_tta']:.2%} over {dict(mirror='two', six='six')[s['tta']]} views of each)"
         print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {after}; "
               f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{run.path}: curves.png, misclassified.png, confusion.png, history.csv ...")
 

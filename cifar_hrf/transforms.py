@@ -37,10 +37,13 @@ class PadCrop(RandTransform):
         if self.mode=='reflect': return n-1-(n-1-i.abs()).abs(), None
         return i.clamp(0, n-1), (i<0)|(i>=n)
 
-    def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
+    def encodes(self, x:TensorImage): return self.crop(x) # [b,c,h,w], any dtype
+
+    def crop(self, x, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
         y = _batch(x)
         b,c,h,w = y.shape
         (rows,out_r),(cols,out_c) = self._index(b, h, x.device), self._index(b, w, x.device)
+        if flip: cols = torch.where(flip.drawn(y)[:,0,0], cols.flip(1), cols)
         idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
         y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
         if self.mode=='constant': y = y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0)
@@ -57,15 +60,26 @@ class FlipLR(RandTransform):
     "Mirror left and right, drawn for each image"
     def __init__(self,
         p:float=.5, # probability for each image
+        alternate:bool=False, # draw once, and mirror in each epoch what was not mirrored in the last (Jordan 2024, section 3.6); needs resident loaders
         **kwargs
     ):
         _check_p('FlipLR', p)
         super().__init__(**merge(dict(order=6), kwargs))
+        store_attr('alternate')
         self.p_image = self.__stored_args__['p'] = p
+        self.sides = self.at = None
+
+    def next_epoch(self, n, device): # of `n` images
+        self.sides = ~self.sides if self.sides is not None and len(self.sides)==n else torch.rand(n, device=device)<self.p_image
+
+    def drawn(self, y): # which images to mirror [b,1,1,1]
+        if not self.alternate: return _images(self.p_image, y)
+        if self.at is None: raise InputError('FlipLR alternate=True: needs to know which images it gets; use resident loaders')
+        return self.sides[self.at].view(-1,1,1,1)
 
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
         y = _batch(x)
-        return torch.where(_images(self.p_image, y), y.flip(-1), y).as_subclass(type(x))
+        return torch.where(self.drawn(y), y.flip(-1), y).as_subclass(type(x))
 
 # %% ../nbs/01_transforms.ipynb #90414365
 class CutOut(RandTransform):
@@ -102,6 +116,7 @@ class CutOut(RandTransform):
             rows = rows & (torch.arange(self.high, device=y.device)[:,None]<count)
         hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
         if self.p_image<1: hole = hole & _images(self.p_image, y)
+        if isinstance(self.fill, Real) and self.fill==0: return (y*~hole).as_subclass(type(x))
         fill = y.mean((2,3), keepdim=True) if self.fill=='image' else torch.as_tensor(self.fill, dtype=y.dtype, device=y.device).view(1,-1,1,1)
         return torch.where(hole, fill, y).as_subclass(type(x))
 
