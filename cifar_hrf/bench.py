@@ -29,12 +29,12 @@ def in_turn(
 def _wait(device):
     if torch.device(device).type=='cuda': torch.cuda.synchronize(device)
 
-def _rate(dl, most): # images a second, of `most` images at most
+def _rate(device, dl, most): # images a second on `device`, of `most` images at most
     start,n = time.perf_counter(),0
     for x,_ in dl:
-        n += len(x)
+        n += len(x.to(device, non_blocking=True))
         if n>=most: break
-    _wait(x.device)
+    _wait(device)
     return n/(time.perf_counter()-start)
 
 class StepTime(Callback):
@@ -47,12 +47,12 @@ class StepTime(Callback):
 
 # %% ../nbs/12_bench.ipynb #b3c0000b
 class _InMemory(torch.utils.data.Dataset): # as `torchvision.datasets.CIFAR10` is
-    def __init__(self, images, labels, tfm): store_attr()
+    def __init__(self, images, labels, tfm): self.images,self.labels,self.tfm = images,labels,tfm
     def __len__(self): return len(self.labels)
     def __getitem__(self, i): return self.tfm(Image.fromarray(self.images[i])),self.labels[i]
 
-def _best_workers(make, most): # -> the loader with the number of workers that is fastest, and that number
-    rates = {n: _rate(make(n), most) for n in (0,1,2)}
+def _best_workers(device, make, most): # -> the loader with the number of workers that is fastest, and that number
+    rates = {n: _rate(device, make(n), most) for n in (0,1,2)}
     n = max(rates, key=rates.get)
     return make(n),n
 
@@ -67,8 +67,9 @@ def _bench_loaders(b):
                          T.Compose([*augment, T.ToTensor(), T.Normalize(norm.mean.flatten().tolist(), norm.std.flatten().tolist())]))
         makers = dict(datablock=lambda n: dls.train.new(num_workers=n), torchvision=lambda n: torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0))
         for other,make in makers.items():
-            dl,n = _best_workers(make, b.images)
-            yield f'loader/{other}{name}', *in_turn(partial(_rate, ours, 20*b.images), partial(_rate, dl, b.images), repeats=b.repeats), f'images/s, {n} workers'
+            dl,n = _best_workers(b.device, make, b.images)
+            rates = in_turn(partial(_rate, b.device, ours, 20*b.images), partial(_rate, b.device, dl, b.images), repeats=b.repeats)
+            yield f'loader/{other}{name}', *rates, f'images/s, {n} worker{"s"*(n!=1)}'
 
 # %% ../nbs/12_bench.ipynb #b3c0000d
 def _few(dls, n, bs): # `dls` whose epoch has `n` batches of training and one of validation
@@ -100,29 +101,30 @@ def _learner_ms(learn, cycle=True):
         else: learn.fit_one_cycle(1, .01, cbs=timer)
     return timer.ms
 
-def _loop_learner(dls, model, bf16, **fast):
+def _loop_learner(dls, model, bf16, fast=True, graph=False):
     learn = Learner(dls, model, CrossEntropyLossFlat(), nesterov, wd=5e-4, wd_bn_bias=True, metrics=accuracy, cbs=[BFloat16()] if bf16 else None)
-    return learn.fast(**fast) if fast is not None and fast!=dict(stock=True) else learn
+    return learn.fast(graph=graph) if fast else learn
 
 def _net(b): return custom_resnet(len(b.dls.vocab), width=b.width, scale=.125, size=tuple(b.dls.train.images.shape[-2:])).to(b.device, memory_format=torch.channels_last)
 
 def _bench_loop(b):
     def trivial(): return nn.Sequential(nn.Flatten(), nn.Linear(b.dls.train.images[0].numel(), len(b.dls.vocab))).to(b.device)
     dls,few = _few(b.dls, b.steps, b.bs),_few(b.dls, 200, 16)
-    bare,fast,stock = _net(b),_loop_learner(dls, _net(b), b.bf16),_loop_learner(dls, _net(b), b.bf16, stock=True)
+    bare,fast,stock = _net(b),_loop_learner(dls, _net(b), b.bf16),_loop_learner(dls, _net(b), b.bf16, fast=False)
     graph = [_loop_learner(dls, _net(b), b.bf16, graph=True)] if b.device.type=='cuda' else []
     other,*ours = in_turn(partial(bare_loop, dls, bare, b.bf16), *(partial(_learner_ms, o) for o in (stock, fast, *graph)), repeats=b.repeats)
     for name,ms in zip(('stock','fast','graph'), ours): yield f'loop/spec/{name}', ms, other, 'ms a step'
-    net,fast,stock = trivial(),_loop_learner(few, trivial(), False),_loop_learner(few, trivial(), False, stock=True)
+    net,fast,stock = trivial(),_loop_learner(few, trivial(), False),_loop_learner(few, trivial(), False, fast=False)
     other,*ours = in_turn(partial(bare_loop, few, net), *(partial(_learner_ms, o) for o in (stock, fast)), partial(_learner_ms, fast, False), repeats=2*b.repeats)
     for name,ms in zip(('stock','fast','fast/fit_one_cycle'), ours): yield f'loop/trivial/{name}', ms, other, 'ms a step'
     yield 'loop/trivial/fast-ms', ours[1]-other, ours[0]-other, 'ms added to a step; other: by the stock Learner'
 
 def _bench_step(b):
     x,y = [o.as_subclass(Tensor) for o in _few(b.dls, 1, b.bs).train.one_batch()]
-    def step(model, x, bf16): # milliseconds
+    def step(model, x, bf16, keep=True): # milliseconds
         opt = torch.optim.SGD(model.parameters(), lr=.01, momentum=.9, nesterov=True)
         def _run():
+            keep_memory(keep)
             start = time.perf_counter()
             for _ in range(b.steps):
                 with torch.autocast(b.device.type, torch.bfloat16, enabled=bf16): pred = model(x)
@@ -132,7 +134,7 @@ def _bench_step(b):
         return _run
     last = x.to(memory_format=torch.channels_last)
     ours = step(_net(b), last, b.bf16)
-    yield 'step/nchw', *in_turn(ours, step(_net(b).to(memory_format=torch.contiguous_format), x.contiguous(), False), repeats=b.repeats), 'ms a step'
+    yield 'step/nchw', *in_turn(ours, step(_net(b).to(memory_format=torch.contiguous_format), x.contiguous(), False, False), repeats=b.repeats), 'ms a step'
     try: yield 'step/compile', *in_turn(step(torch.compile(_net(b)), last, b.bf16), ours, repeats=b.repeats), 'ms a step'
     except Exception as e: print(f'step/compile: not measured, the compiler failed: {(str(e).splitlines() or [type(e).__name__])[0][:200]}')
 
@@ -181,7 +183,7 @@ def bench(
     device = torch.device(device or default_device())
     gpu = device.type=='cuda'
     keep_memory()
-    b = SimpleNamespace(source=source, device=device, width=width, repeats=repeats, bs=512 if gpu else 128, steps=40 if gpu else 5, images=10_000 if gpu else 2_000, bf16=has_bf16(device))
+    b = SimpleNamespace(source=source, device=device, width=width, repeats=repeats, bs=512 if gpu else 128, steps=40 if gpu else 5, images=10_000 if gpu else 5_000, bf16=has_bf16(device))
     if {'loop','step'}&set(only): b.dls = resident(cifar_dls(source, bs=b.bs, device=device))
     rows = []
     def add(what, ours, other, unit):

@@ -25,7 +25,7 @@ def has_bf16(
     "Is bfloat16 fast on `device`?"
     device = torch.device(device)
     if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type=='cpu' and getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)()
+    return device.type=='cpu' and any(getattr(torch.cpu, f'_is_{o}_supported', lambda: False)() for o in ('amx_tile','avx512_bf16'))
 
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
@@ -398,10 +398,13 @@ def _forward(learn, xb):
         f.make = None
         return learn.model(*xb)
 
-def keep_memory():
+def keep_memory(
+    on:bool=True, # False: as it is by default
+):
     "Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time (Linux with glibc; elsewhere nothing is done)"
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform=='linux' else None
-    if mallopt: mallopt(-1, 2**31-1); mallopt(-3, 2**31-1) # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    for option,default in ((-1,2**26), (-3,2**25)): # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+        if mallopt: mallopt(option, 2**31-1 if on else default)
 
 @patch
 def fast(self:Learner,
