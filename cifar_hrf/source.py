@@ -36,6 +36,14 @@ def whole(
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_source.ipynb #20eccb72
+_listings = {}
+def _class_files(d): # sorted image files in the folder `d`, remembered until it changes
+    changed = d.stat().st_mtime_ns
+    if _listings.get(d, (None,))[0]==changed: return [*_listings[d][1]]
+    files = [Path(f'{d}/{o}') for o in sorted(os.listdir(d)) if o[0]!='.' and os.path.splitext(o)[1].lower() in image_extensions]
+    if time.time_ns()-changed>2e9: _listings[d] = changed,[*files] # a change soon after another may have the same time
+    return files
+
 def tree_files(
     path:str|Path, # class-folder tree
 ) -> dict: # sorted image files: {split: {class: files}}
@@ -45,8 +53,7 @@ def tree_files(
     if not (path/'train').is_dir():
         raise InputError(f'{path}: has no folder train/; give a folder with train/<class>/ and test/<class>/, or cifar-10-batches-py, or its .tar.gz')
     for split in [o for o in ('train','test') if (path/o).is_dir()]:
-        files[split] = {d.name: [Path(f'{d}/{o}') for o in sorted(os.listdir(d)) if o[0]!='.' and os.path.splitext(o)[1].lower() in image_extensions]
-                        for d in (path/split).ls().sorted() if d.is_dir() and d.name[0]!='.'}
+        files[split] = {d.name: _class_files(d) for d in (path/split).ls().sorted() if d.is_dir() and d.name[0]!='.'}
         for c,fs in files[split].items():
             if not fs: raise InputError(f'{path/split/c}: class without images; add some or remove the folder')
     if len(files['train'])<2: raise InputError(f'{path}/train: needs a folder of images for each of two classes or more')
