@@ -66,8 +66,9 @@ def _bench_loaders(b):
         augment = [] if plain else [T.RandomCrop(ours.images.shape[-2:], padding=4, padding_mode='reflect'), T.RandomHorizontalFlip()]
         data = _InMemory(ours.images.as_subclass(Tensor).permute(0, 2, 3, 1).cpu().numpy(), ours.labels.tolist(),
                          T.Compose([*augment, T.ToTensor(), T.Normalize(norm.mean.flatten().tolist(), norm.std.flatten().tolist())]))
-        makers = dict(datablock=lambda n: dls.train.new(num_workers=n), torchvision=lambda n: torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0))
-        for other,make in makers.items():
+        def datablock(n): return dls.train.new(num_workers=n)
+        def torchvision(n): return torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0)
+        for other,make in dict(datablock=datablock, torchvision=torchvision).items():
             dl,n = _best_workers(b.device, make, b.images)
             rates = in_turn(partial(_rate, b.device, ours, 20*b.images), partial(_rate, b.device, dl, b.images), repeats=b.repeats)
             yield f'loader/{other}{name}', *rates, f'images/s, {n} worker{"s"*(n!=1)}'
@@ -106,7 +107,9 @@ def _loop_learner(dls, model, bf16, fast=True, graph=False):
     learn = Learner(dls, model, CrossEntropyLossFlat(), nesterov, wd=5e-4, wd_bn_bias=True, metrics=accuracy, cbs=[BFloat16()] if bf16 else None)
     return learn.fast(graph=graph) if fast else learn
 
-def _net(b): return custom_resnet(len(b.dls.vocab), width=b.width, scale=.125, size=tuple(b.dls.train.images.shape[-2:])).to(b.device, memory_format=torch.channels_last)
+def _net(b):
+    net = custom_resnet(len(b.dls.vocab), width=b.width, scale=.125, size=tuple(b.dls.train.images.shape[-2:]))
+    return net.to(b.device, memory_format=torch.channels_last)
 
 def _bench_loop(b):
     def trivial(): return nn.Sequential(nn.Flatten(), nn.Linear(b.dls.train.images[0].numel(), len(b.dls.vocab))).to(b.device)
@@ -116,7 +119,8 @@ def _bench_loop(b):
     other,*ours = in_turn(partial(bare_loop, dls, bare, b.bf16), *(partial(_learner_ms, o) for o in (stock, fast, *graph)), repeats=b.repeats)
     for name,ms in zip(('stock','fast','graph'), ours): yield f'loop/spec/{name}', ms, other, 'ms a step'
     net,fast,stock = trivial(),_loop_learner(few, trivial(), False),_loop_learner(few, trivial(), False, fast=False)
-    other,*ours = in_turn(partial(bare_loop, few, net), *(partial(_learner_ms, o) for o in (stock, fast)), partial(_learner_ms, fast, False), repeats=2*b.repeats)
+    learners = [partial(_learner_ms, stock), partial(_learner_ms, fast), partial(_learner_ms, fast, False)]
+    other,*ours = in_turn(partial(bare_loop, few, net), *learners, repeats=2*b.repeats)
     for name,ms in zip(('stock','fast','fast/fit_one_cycle'), ours): yield f'loop/trivial/{name}', ms, other, 'ms a step'
     yield 'loop/trivial/fast-ms', ours[1]-other, ours[0]-other, 'ms added to a step; other: by the stock Learner'
 
@@ -185,7 +189,8 @@ def bench(
     device = torch.device(device or default_device())
     gpu = device.type=='cuda'
     keep_memory()
-    b = SimpleNamespace(source=source, device=device, width=width, repeats=repeats, bs=512 if gpu else 128, steps=40 if gpu else 5, images=10_000 if gpu else 5_000, bf16=has_bf16(device))
+    b = SimpleNamespace(source=source, device=device, width=width, repeats=repeats, bf16=has_bf16(device),
+                        bs=512 if gpu else 128, steps=40 if gpu else 5, images=10_000 if gpu else 5_000)
     if {'loop','step'}&set(only): b.dls = resident(cifar_dls(source, bs=b.bs, device=device))
     rows = []
     def add(what, ours, other, unit):
@@ -202,7 +207,8 @@ def hrf_bench(
 ):
     "Measure on the command line"
     with command('hrf_bench'):
-        p = Parser(prog='hrf_bench', allow_abbrev=False, description='Measure loader, loop, step and start beside the ordinary ways, and leave the table in a folder.')
+        p = Parser(prog='hrf_bench', allow_abbrev=False,
+                   description='Measure loader, loop, step and start beside the ordinary ways, and leave the table in a folder.')
         p.add_argument('--data', default='auto', help='cifar10, digits, or a folder as in hrf_train')
         p.add_argument('--out', default='bench', help='folder for bench.csv')
         p.add_argument('--only', default=','.join(_groups), help=f'groups of rows, with commas between them: {",".join(_groups)}')

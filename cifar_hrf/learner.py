@@ -44,7 +44,8 @@ class BFloat16(Callback):
 
 # %% ../nbs/05_learner.ipynb #2544a171
 class History(Callback):
-    "A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step, `clean_acc` that on `clean` training images without augmentation"
+    """A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step,
+    `clean_acc` that on `clean` training images without augmentation"""
     order = Recorder.order+1
     def __init__(self, path:Path|None=None, clean:int=2000): self.path,self.clean,self.rows = path,clean,[]
     def before_fit(self): self.rows,self.train_seconds,self.clean_batches = [],0.,clean_batches(self.dls, self.clean)
@@ -219,7 +220,8 @@ def _fast_opt(opt):
             if 'foreach' in g and not (g['foreach'] or g.get('fused') or g.get('differentiable')): g['fused' if fused else 'foreach'] = True
         if fused: opt.opt._step_supports_amp_scaling = True # a step whose gradients overflowed in fp16 is skipped on the device
     elif not isinstance(opt, (FastOptimizer,FastWrapper)):
-        print(f'fast: {type(opt).__name__} of {", ".join(getattr(o, "func", o).__name__ for o in getattr(opt, "cbs", []))} goes on as it is, parameter by parameter')
+        steps = ', '.join(getattr(o, 'func', o).__name__ for o in getattr(opt, 'cbs', []))
+        print(f'fast: {type(opt).__name__} of {steps} goes on as it is, parameter by parameter')
     return opt
 
 # %% ../nbs/05_learner.ipynb #5a8594bf
@@ -288,7 +290,8 @@ def _swap_cbs(learn, classes):
 
 # %% ../nbs/05_learner.ipynb #766e24a5
 _step_events = frozenset([*_inner_loop, 'after_cancel_step'])
-_cancelled = (CancelBatchException, CancelBackwardException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException, CancelValidException)
+_cancelled = (CancelBatchException, CancelBackwardException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException,
+              CancelValidException)
 
 def _plain(b): return tuple(o.as_subclass(Tensor) if isinstance(o, TensorBase) else o for o in b)
 def _contiguous(loss_func, x): return x.transpose(loss_func.axis, -1).contiguous() if isinstance(x, Tensor) else x # fastai's makes a `TensorBase` of it
@@ -314,7 +317,8 @@ class _FastLoop:
                 try: getattr(cb, event_name)()
                 except _cancelled: raise
                 except Exception as e:
-                    raise modify_exception(e, f'Exception occured in `{type(cb).__name__}` when calling event `{event_name}`:\n\t{e.args[0] if e.args else ""}', replace=True)
+                    where = f'Exception occured in `{type(cb).__name__}` when calling event `{event_name}`'
+                    raise modify_exception(e, f'{where}:\n\t{e.args[0] if e.args else ""}', replace=True)
 
     def create_opt(self):
         Learner.create_opt(self)
@@ -401,7 +405,8 @@ def _forward(learn, xb):
 def keep_memory(
     on:bool=True, # False: as it is by default
 ):
-    "Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time (Linux with glibc; elsewhere nothing is done)"
+    """Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time
+    (Linux with glibc; elsewhere nothing is done)"""
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform=='linux' else None
     for option,default in ((-1,2**26), (-3,2**25)): # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         if mallopt: mallopt(option, 2**31-1 if on else default)
@@ -428,7 +433,8 @@ def fast(self:Learner,
 
 # %% ../nbs/05_learner.ipynb #e3a00001
 class EMA(Callback):
-    "Validates, and ends, with an exponential moving average of weights and BatchNorm statistics, `decay` a step, taken every `every` steps; at first it forgets faster, so that little of the start remains"
+    """Validates, and ends, with an exponential moving average of weights and BatchNorm statistics, `decay` a step, taken every `every` steps;
+    at first it forgets faster, so that little of the start remains"""
     order,run_valid = RunProgress.order-2,True # swapped in before `History` looks at clean images
     def __init__(self, decay:float=.99, every:int=5):
         if not 0<=decay<1: raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
@@ -491,8 +497,8 @@ class MuonSGD(torch.optim.SGD):
             flat,flat_grad = [o.permute(by_row).reshape(len(p), -1) for o in (p,grad)]
             if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(flat_grad)
             p.mul_(len(p)**.5/p.norm())
-            muon([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True, ns_coefficients=(3.4445,-4.775,2.0315),
-                 ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
+            muon([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
+                 ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
             p.grad = None
         try: return super().step(closure)
         finally:

@@ -84,7 +84,8 @@ class GhostBatchNorm(ShiftBatchNorm):
         k = next((k for k in range(n//self.images, 1, -1) if n%k==0), 1) # groups
         if not self.training or k==1: return super().forward(x)
         mean,var = self.running_mean.repeat(k),self.running_var.repeat(k)
-        y = F.batch_norm(x.reshape(n//k, k*c, h, w), mean, var, self.weight.repeat(k), self.bias.repeat(k), True, self.momentum, self.eps) # each k-th image is of one group
+        x = x.reshape(n//k, k*c, h, w) # each k-th image is of one group
+        y = F.batch_norm(x, mean, var, self.weight.repeat(k), self.bias.repeat(k), True, self.momentum, self.eps)
         self.running_mean.copy_(mean.view(k, c).mean(0)); self.running_var.copy_(var.view(k, c).mean(0)); self.num_batches_tracked += 1
         return y.view(n, c, h, w)
 
@@ -97,7 +98,8 @@ def whiten_(
     x:Tensor, # images [n,3,h,w], normalised
     eps:float=.01 # added to each component's variance
 ) -> nn.Conv2d: # its weight frozen; its bias, if it has one, 0
-    "Set `conv` so that its outputs are uncorrelated over the patches of `x`, with a variance of 1 (Page 2019); a second half of them are the negatives of the first (Jordan 2024)"
+    """Set `conv` so that its outputs are uncorrelated over the patches of `x`, with a variance of 1 (Page 2019);
+    a second half of them are the negatives of the first (Jordan 2024)"""
     n = conv.weight[0].numel()
     if conv.out_channels not in (n,2*n): raise InputError(f'whiten_: {conv} needs {n} outputs, or {2*n}')
     patches = F.unfold(x.as_subclass(Tensor).float(), conv.kernel_size).transpose(1, 2).flatten(0, 1)
@@ -150,8 +152,9 @@ def custom_resnet(
     last = [o//8 for o in _pair(size)]
     if min(last)<1: raise InputError(f'custom_resnet size={size}: needs images of 8 pixels or more')
     widths = [8*w, *hidden, n_out]
+    def frozen(): return nn.Conv2d(3, 27, 3, padding=1, bias=False).requires_grad_(False)
     model = nn.Sequential(OrderedDict(
-        prep   = block(3, w) if stem=='conv' else nn.Sequential(nn.Conv2d(3, 27, 3, padding=1, bias=False).requires_grad_(False), nn.Conv2d(27, w, 1, bias=False), _norms[norm](w), activation()),
+        prep   = block(3, w) if stem=='conv' else nn.Sequential(frozen(), nn.Conv2d(27, w, 1, bias=False), _norms[norm](w), activation()),
         layer1 = nn.Sequential(block(w, 2*w, pool=True, bias=bias=='layer1'), residual(2*w)),
         layer2 = block(2*w, 4*w, pool=True),
         layer3 = nn.Sequential(block(4*w, 8*w, pool=True), residual(8*w)),
