@@ -22,10 +22,9 @@ from .train import *
 def in_turn(
     *fs, # functions that return a figure
     repeats:int=5,
-) -> list: # the median of each
+) -> np.ndarray: # a row for each of `fs`, [fs, repeats]
     "Call each of `fs` in turn, `repeats` times, after one time that does not count"
-    rows = [[f() for f in fs] for _ in range(repeats+1)]
-    return np.median(rows[1:], axis=0).tolist()
+    return np.array([[f() for f in fs] for _ in range(repeats+1)])[1:].T
 
 def _wait(device):
     if torch.device(device).type=='cuda': torch.cuda.synchronize(device)
@@ -66,7 +65,7 @@ def _bench_loaders(b):
         augment = [] if plain else [T.RandomCrop(ours.images.shape[-2:], padding=4, padding_mode='reflect'), T.RandomHorizontalFlip()]
         data = _InMemory(ours.images.as_subclass(Tensor).permute(0, 2, 3, 1).cpu().numpy(), ours.labels.tolist(),
                          T.Compose([*augment, T.ToTensor(), T.Normalize(norm.mean.flatten().tolist(), norm.std.flatten().tolist())]))
-        def datablock(n): return dls.train.new(num_workers=n)
+        def datablock(n): return dls.train.new(num_workers=n, persistent_workers=n>0)
         def torchvision(n): return torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0)
         for other,make in dict(datablock=datablock, torchvision=torchvision).items():
             dl,n = _best_workers(b.device, make, b.images)
@@ -157,7 +156,7 @@ def _bench_start(b):
         return time.perf_counter()-begin
     with tempfile.TemporaryDirectory() as tmp:
         first = start(Path(tmp))
-        yield 'start/second', in_turn(partial(start, Path(tmp)), repeats=3)[0], first, 's'
+        yield 'start/second', in_turn(partial(start, Path(tmp)), repeats=3)[0], np.array([first]), 's'
 
 # %% ../nbs/12_bench.ipynb #b3c00011
 _groups = dict(loader=_bench_loaders, loop=_bench_loop, step=_bench_step, start=_bench_start)
@@ -172,7 +171,7 @@ def _against(file, source, device): # seconds of a whole process: ours, the scri
     with tempfile.TemporaryDirectory() as tmp:
         other = seconds(Path(file).absolute(), cwd=Path(file).absolute().parent)
         ours = seconds('-m', 'cifar_hrf.train', '--recipe', recipe, '--data', Path(source).absolute() if Path(source).exists() else source, '--out', tmp)
-    return f'against/{Path(file).name}', ours, other, f's, whole process; ours: {recipe}'
+    return f'against/{Path(file).name}', np.array([ours]), np.array([other]), f's, whole process; ours: {recipe}'
 
 def bench(
     source, # 'cifar10', 'digits', or a path as in `cifar_path`
@@ -181,11 +180,13 @@ def bench(
     width:int=64, # of the `spec` net
     repeats:int=5, # of each measurement
     device=None, # by default the GPU, if there is one
-) -> pd.DataFrame: # what, ours, other, ratio, unit
+    each=noop, # is given the table after each row
+) -> pd.DataFrame: # what, ours, other, ratio, low, high, unit
     "Measure the rows of `only`, printed as they come"
+    only = [only] if isinstance(only, str) else list(only)
     wrong = [o for o in only if o not in _groups]
-    if wrong: raise InputError(f'--only {",".join(wrong)}: unknown; there are {", ".join(_groups)}')
-    if against and not Path(against).is_file(): raise InputError(f'--against {against}: no such file')
+    if wrong or not only: raise InputError(f'--only {",".join(wrong)}: needs some of {", ".join(_groups)}')
+    if against is not None and not Path(against).is_file(): raise InputError(f'--against {against}: no such file')
     device = torch.device(device or default_device())
     gpu = device.type=='cuda'
     keep_memory()
@@ -194,12 +195,14 @@ def bench(
     if {'loop','step'}&set(only): b.dls = resident(cifar_dls(source, bs=b.bs, device=device))
     rows = []
     def add(what, ours, other, unit):
-        rows.append(dict(what=what, ours=ours, other=other, ratio=other/ours if unit.startswith('images/s') else ours/other, unit=unit))
-        print(f'{what:30} {ours:12,.2f} {other:12,.2f} {rows[-1]["ratio"]:8.3f}  {unit}', flush=True)
-    print(f'{"what":30} {"ours":>12} {"other":>12} {"ratio":>8}  unit')
+        ratio = other/ours if unit.startswith('images/s') else ours/other
+        rows.append(dict(what=what, ours=np.median(ours), other=np.median(other), ratio=np.median(ratio), low=ratio.min(), high=ratio.max(), unit=unit))
+        print('\r{what:31} {ours:12,.2f} {other:12,.2f} {ratio:8.3f} {low:8.3f} {high:8.3f}  {unit}'.format(**rows[-1]), flush=True)
+        each(pd.DataFrame(rows))
+    print(f'{"what":31} {"ours":>12} {"other":>12} {"ratio":>8} {"low":>8} {"high":>8}  unit')
     for name in only:
         for row in _groups[name](b): add(*row)
-    if against: add(*_against(against, source, device))
+    if against is not None: add(*_against(against, source, device))
     return pd.DataFrame(rows)
 
 def hrf_bench(
@@ -219,8 +222,9 @@ def hrf_bench(
         data_path(source) # a wrong one is found before anything is measured
         try: Path(a.out).mkdir(parents=True, exist_ok=True)
         except OSError as e: raise InputError(f'--out {a.out[:100]}: cannot be written ({e.strerror})') from e
-        df = bench(source, [o.strip() for o in a.only.split(',') if o.strip()], a.against)
         env = environment(torch.device(default_device()), 0)
-        df = df.assign(data=Path(source).name, **{k: env[k] for k in 'cpu gpu threads torch torchvision fastai commit dirty time'.split()})
-        with whole(Path(a.out)/'bench.csv') as f: df.to_csv(f, index=False)
+        def save(df):
+            df = df.assign(data=Path(source).name, **{k: env[k] for k in 'cpu gpu threads torch torchvision fastai commit dirty time'.split()})
+            with whole(Path(a.out)/'bench.csv') as f: df.to_csv(f, index=False)
+        bench(source, [o.strip() for o in a.only.split(',') if o.strip()], a.against, each=save)
         print(f"\n{env['gpu'] or env['cpu']}, {env['threads']} threads; {Path(a.out)/'bench.csv'}")

@@ -10,6 +10,7 @@ __all__ = ['precisions', 'nesterov', 'optimizers', 'has_bf16', 'BFloat16', 'Hist
 # %% ../nbs/05_learner.ipynb #38138a93
 import ctypes, functools, shutil, sys
 from collections import deque
+from numbers import Real
 from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.core import _inner_loop
@@ -207,20 +208,28 @@ class FastWrapper(OptimWrapper):
         if isinstance(v, float): self._set_hyper(k, [v]*len(self.opt.param_groups))
         else: super().set_hyper(k, v)
     def step(self, closure=None): return self.opt.step(closure)
-    def zero_grad(self): self.opt.zero_grad()
+    def zero_grad(self, *args, **kwargs): self.opt.zero_grad(*args, **kwargs)
+    def load_state_dict(self, sd):
+        self.opt.load_state_dict(sd)
+        self.quicken() # what was saved may say otherwise
+
+    def quicken(self):
+        "Ask PyTorch's SGD and Adam to take all parameters at once; the others as they are, since their arithmetic would differ"
+        if not isinstance(self.opt, (torch.optim.SGD,torch.optim.Adam)): return
+        on_gpu = all(p.is_cuda and p.is_floating_point() for ps in self.param_lists for p in ps)
+        fused = on_gpu and type(self.opt) in (torch.optim.SGD,torch.optim.Adam,torch.optim.AdamW)
+        for g in self.opt.param_groups:
+            if fused and not g['differentiable'] and not g['fused']: g.update(fused=True, foreach=None)
+            elif not (g['foreach'] or g['fused'] or g['differentiable']): g['foreach'] = True
+        self.opt._step_supports_amp_scaling = all(g['fused'] for g in self.opt.param_groups) # skips a step whose gradients overflowed in fp16 on the device
 
 def _fast_opt(opt):
     "`opt`, which from now on does its arithmetic in few calls"
     if type(opt) is Optimizer and all(getattr(o, 'func', o) in _each for o in opt.cbs): opt.__class__ = FastOptimizer
-    elif type(opt) is OptimWrapper:
-        opt.__class__ = FastWrapper
-        on_gpu = all(p.is_cuda and p.is_floating_point() for ps in opt.param_lists for p in ps)
-        fused = on_gpu and isinstance(opt.opt, (torch.optim.SGD,torch.optim.Adam))
-        for g in opt.opt.param_groups:
-            if 'foreach' in g and not (g['foreach'] or g.get('fused') or g.get('differentiable')): g['fused' if fused else 'foreach'] = True
-        if fused: opt.opt._step_supports_amp_scaling = True # a step whose gradients overflowed in fp16 is skipped on the device
-    elif not isinstance(opt, (FastOptimizer,FastWrapper)):
-        steps = ', '.join(getattr(o, 'func', o).__name__ for o in getattr(opt, 'cbs', []))
+    elif type(opt) is OptimWrapper: opt.__class__ = FastWrapper
+    if isinstance(opt, FastWrapper): opt.quicken()
+    elif not isinstance(opt, FastOptimizer):
+        steps = ', '.join(getattr(getattr(o, 'func', o), '__name__', type(o).__name__) for o in getattr(opt, 'cbs', []))
         print(f'fast: {type(opt).__name__} of {steps} goes on as it is, parameter by parameter')
     return opt
 
@@ -266,7 +275,7 @@ class FastProgress(ProgressCallback):
     def after_batch(self):
         if (now := time.perf_counter())<self.next and self.iter+1<self.n_iter: return
         self.next = now+self.every
-        if self.training:
+        if self.training and len(self.yb):
             loss = self.learn.loss.detach().mean()
             if loss.device.type=='cpu': self.pbar.comment = f'{self.smooth_loss.item():.4f}'
             elif loss.device.type=='cuda': # the loss of the last time, which has come over meanwhile
@@ -274,6 +283,9 @@ class FastProgress(ProgressCallback):
                 self.loss_copy = loss.to('cpu', non_blocking=True),torch.cuda.Event()
                 self.loss_copy[1].record()
         self.pbar.update(self.iter+1)
+    def after_train(self):
+        super().after_train()
+        self.loss_copy = None
 
 class FastMixedPrecision(MixedPrecision):
     "A `MixedPrecision` whose scaler leaves it to the optimizer, on the device, to skip a step that overflowed"
@@ -283,9 +295,10 @@ class FastMixedPrecision(MixedPrecision):
 _fast_cbs = {Recorder: FastRecorder, ProgressCallback: FastProgress, MixedPrecision: FastMixedPrecision}
 
 def _swap_cbs(learn, classes):
+    scales = getattr(getattr(learn.opt, 'opt', None), '_step_supports_amp_scaling', False)
     for cb in learn.cbs:
         new = classes.get(type(cb))
-        if new is FastMixedPrecision and not getattr(getattr(learn.opt, 'opt', None), '_step_supports_amp_scaling', False): continue
+        if not scales: new = {MixedPrecision: None, FastMixedPrecision: MixedPrecision}.get(type(cb), new)
         if new: object.__setattr__(cb, '__class__', new)
 
 # %% ../nbs/05_learner.ipynb #766e24a5
@@ -301,14 +314,20 @@ class _FastLoop:
     def __call__(self, event_name):
         if not (isinstance(event_name, str) and event_name in _step_events):
             if event_name=='before_fit':
+                self.model.to(getattr(self.dls, 'device', default_device())) # as `TrainEvalCallback` will; the optimizer looks where it lies
+                if self.opt: _fast_opt(self.opt)
                 _swap_cbs(self, _fast_cbs)
-                if isinstance(self.loss_func, BaseLoss): self.loss_func._contiguous = partial(_contiguous, self.loss_func)
+                if getattr(type(self.loss_func), '_contiguous', None) is BaseLoss._contiguous: self.loss_func._contiguous = partial(_contiguous, self.loss_func)
             self._fast.cbs = None # so that they are looked up anew
             Learner.__call__(self, event_name)
+            if event_name=='before_train' and self._fast.make:
+                now = [(p.requires_grad,p.data_ptr()) for p in self.model.parameters()],[m.training for m in self.model.modules()]
+                if now!=self._fast.state: self._fast.state,self._fast.of = now,None # what was made for another state is made anew
             return
         f,now = self._fast,[*map(id, self.cbs.items)]
         if f.cbs!=now:
-            f.cbs,f.events = now,{o: [cb for cb in self.cbs.sorted('order') if hasattr(cb, o)] for o in _step_events}
+            own = [cb for cb in self.cbs if type(cb).__call__ is not Callback.__call__]
+            f.cbs,f.events = now,{o: [cb for cb in self.cbs.sorted('order') if cb in own or hasattr(cb, o)] for o in _step_events}
             f.param = next(self.model.parameters(), None)
         training,always = self.training,event_name=='after_cancel_step'
         for cb in f.events[event_name]:
@@ -347,23 +366,37 @@ class _FastLoop:
 
     @property
     def smooth_loss(self):
-        if not self.recorder.smooth_loss.count: raise AttributeError('smooth_loss')
-        return self.recorder.smooth_loss.value
+        recorder = self.__dict__.get('recorder')
+        if type(recorder) is FastRecorder and recorder.smooth_loss.count: return recorder.smooth_loss.value
+        if 'smooth_loss' not in self.__dict__: raise AttributeError('smooth_loss')
+        return self.__dict__['smooth_loss']
+    @smooth_loss.setter
+    def smooth_loss(self, v): self.__dict__['smooth_loss'] = v
+
+    def __reduce_ex__(self, protocol): # a copy goes on without compiled parts and graphs
+        return _bare_learner, (type(self).stock,), {k: v for k,v in self.__getstate__().items() if k!='_fast'}
 
     def export(self, *args, **kwargs):
         with _as_stock(self): return Learner.export(self, *args, **kwargs)
 
 @functools.cache
 def _fast_class(cls):
-    own = {k: o for k,o in vars(_FastLoop).items() if not k.startswith('__') or k=='__call__'}
+    own = {k: o for k,o in vars(_FastLoop).items() if not k.startswith('__') or k in ('__call__','__reduce_ex__')}
     own = {k: o for k,o in own.items() if getattr(cls, k, None) is getattr(Learner, k, None)}
     return type(f'Fast{cls.__name__}', (cls,), dict(own, stock=cls, __module__=__name__))
+
+def _state(make=None, what=None): return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what, of=None, shapes=None, call=None, state=None, hooks=[])
+
+def _bare_learner(cls):
+    learn = object.__new__(_fast_class(cls))
+    learn._fast = _state()
+    return learn
 
 @contextmanager
 def _as_stock(learn):
     "fastai's own learner and callbacks in place of the fast ones"
     fast,kept = type(learn),learn.__dict__.pop('_fast')
-    vars(learn.loss_func).pop('_contiguous', None)
+    getattr(learn.loss_func, '__dict__', {}).pop('_contiguous', None)
     learn.__class__ = fast.stock
     _swap_cbs(learn, {v: k for k,v in _fast_cbs.items()})
     try: yield
@@ -377,12 +410,16 @@ class _Call(nn.Module): # for `make_graphed_callables`, which puts its own `forw
     def __init__(self, model): super().__init__(); self.model = model
     def forward(self, *xb): return self.model(*xb)
 
-def _graphed(model, xb):
+def _graphed(model, xb, hooks):
     "`model` as a CUDA graph for batches like `xb`; its buffers and the random state are left as they were"
+    for o in hooks: o.remove()
     kept,state = {k: o.clone() for k,o in model.named_buffers()},torch.cuda.get_rng_state()
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False) # copies of the weights in half precision belong to the graph
-    try: return torch.cuda.make_graphed_callables(_Call(model), tuple(o.clone() for o in xb))
+    try:
+        call = torch.cuda.make_graphed_callables(_Call(model), tuple(o.clone() for o in xb))
+        hooks[:] = [p.register_hook(torch.clone) for p in model.parameters() if p.requires_grad] # gradients that are kept must not lie in the graph's memory
+        return call
     finally:
         torch.set_autocast_cache_enabled(cached)
         with torch.no_grad():
@@ -392,10 +429,11 @@ def _graphed(model, xb):
 def _forward(learn, xb):
     f = learn._fast
     if not (f.make and learn.training): return learn.model(*xb)
-    if f.of is not learn.model: f.of,f.shapes,f.call = learn.model,[(o.shape,o.dtype) for o in xb],None # a new model, or the first batch
-    if f.shapes!=[(o.shape,o.dtype) for o in xb]: return learn.model(*xb)
+    shapes = [(o.shape,o.dtype) if isinstance(o, Tensor) else type(o) for o in xb]
+    if f.of is not learn.model: f.of,f.shapes,f.call = learn.model,shapes,None # a new model, or the first batch
+    if f.shapes!=shapes: return learn.model(*xb)
     try:
-        f.call = f.call or f.make(learn.model, xb)
+        f.call = f.call or f.make(learn.model, xb, f.hooks)
         return f.call(*xb)
     except Exception as e:
         print(f'fast: {f.what} failed, and training goes on without: {str(e).splitlines()[0][:200] if str(e) else type(e).__name__}')
@@ -403,7 +441,7 @@ def _forward(learn, xb):
         return learn.model(*xb)
 
 def keep_memory(
-    on:bool=True, # False: as it is by default
+    on:bool=True, # False: give it back, as the library does by default
 ):
     """Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time
     (Linux with glibc; elsewhere nothing is done)"""
@@ -416,16 +454,15 @@ def fast(self:Learner,
     compile=False, # `torch.compile` the model? or its mode: 'default', 'reduce-overhead', 'max-autotune'
     graph:bool=False, # record the forward and backward pass as a CUDA graph?
 ) -> Learner: # the same one
-    "Train without waiting for the device, and without Python for each parameter; what comes out is the same"
+    "Train without waiting for the device, and without Python for each parameter; what comes out is the same. On a CPU the process then keeps its memory, see `keep_memory`"
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
     if compile and graph: raise InputError("graph=True: give either that or compile; compile='reduce-overhead' uses graphs too")
     if graph and torch.device(self.dls.device or 'cpu').type!='cuda': graph = print('fast: a CUDA graph needs a GPU; training goes on without')
     if not hasattr(type(self), 'stock'): self.__class__ = _fast_class(type(self))
-    makes = dict(compile=lambda model,xb: torch.compile(model, mode='default' if compile is True else compile), graph=_graphed)
+    makes = dict(compile=lambda model,xb,hooks: torch.compile(model, mode=compile if isinstance(compile, str) else 'default'), graph=_graphed)
     what = 'compile' if compile else 'graph' if graph else None
-    self._fast = SimpleNamespace(cbs=None, events={}, param=None, make=makes.get(what), what=what, of=None, shapes=None, call=None)
-    self.__dict__.pop('smooth_loss', None)
+    self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)
     _swap_cbs(self, _fast_cbs)
     if torch.device(self.dls.device or 'cpu').type=='cpu': keep_memory()
@@ -437,12 +474,14 @@ class EMA(Callback):
     at first it forgets faster, so that little of the start remains"""
     order,run_valid = RunProgress.order-2,True # swapped in before `History` looks at clean images
     def __init__(self, decay:float=.99, every:int=5):
-        if not 0<=decay<1: raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
-        if not (isinstance(every, int) and every>=1): raise InputError(f'EMA every={every}: needs a whole number, 1 or more')
+        if not (isinstance(decay, Real) and 0<=decay<1): raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
+        if not (isinstance(every, int) and every>=1 and every is not True): raise InputError(f'EMA every={every}: needs a whole number, 1 or more')
         store_attr()
+        self.average,self.swapped = None,False
 
     def _state(self): return [o.detach() for o in (*self.model.parameters(), *self.model.buffers()) if o.is_floating_point()]
-    def before_fit(self): self.average,self.swapped,self.count = [o.clone() for o in self._state()],False,0
+    def before_fit(self):
+        if not self.learn.lock.locked(): self.average,self.swapped,self.count = [o.clone() for o in self._state()],False,0 # locked: an evaluation
 
     @torch.no_grad()
     def after_step(self):
@@ -453,15 +492,22 @@ class EMA(Callback):
 
     @torch.no_grad()
     def _swap(self, to_average):
-        if self.swapped==to_average: return
+        if self.average is None or self.swapped==to_average: return
         state = self._state()
         kept = [o.clone() for o in state]
         torch._foreach_copy_(state, self.average); torch._foreach_copy_(self.average, kept)
         self.swapped = to_average
 
     def before_train(self): self._swap(False)
-    def before_validate(self): self._swap(True)
-    def after_fit(self): self._swap(True); self.average = None
+    def before_validate(self):
+        self.before = self.swapped
+        self._swap(True)
+    def after_validate(self):
+        if self.learn.lock.locked(): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
+    def after_fit(self):
+        if self.learn.lock.locked(): return
+        self._swap(True)
+        self.average = None
 
 # %% ../nbs/05_learner.ipynb #e3a00003
 def _views(x, kind): # [(weight, images)]
@@ -485,20 +531,22 @@ class TTA(Callback):
 class MuonSGD(torch.optim.SGD):
     "Nesterov SGD; but filters [out,in,h,w] that train are stepped by PyTorch's Muon, at `muon_lr` times the rate, with momentum `muon_mom`"
     def __init__(self, params, muon_lr:float=.24, muon_mom:float=.6, **kwargs):
+        try: from torch.optim._muon import muon
+        except ImportError as e: raise InputError(f'opt=muon: needs PyTorch 2.9 or newer, not {torch.__version__}') from e
+        self.muon = muon
         super().__init__(params, **{**dict(momentum=.9, nesterov=True), **kwargs})
         for g in self.param_groups: g.update(muon_lr=muon_lr, muon_mom=muon_mom)
 
     @torch.no_grad()
     def step(self, closure=None):
-        from torch.optim._muon import muon # PyTorch 2.9
         filters = [(g,p,p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
         for g,p,grad in filters:
             by_row = (0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
             flat,flat_grad = [o.permute(by_row).reshape(len(p), -1) for o in (p,grad)]
             if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(flat_grad)
-            p.mul_(len(p)**.5/p.norm())
-            muon([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
-                 ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
+            p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
+            self.muon([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
+                      ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
             p.grad = None
         try: return super().step(closure)
         finally:

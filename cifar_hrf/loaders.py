@@ -124,14 +124,15 @@ class ResidentDL(TfmdDL):
         idxs = self.get_idxs()
         torch.empty((), dtype=torch.int64).random_() # PyTorch's loader draws a seed for its workers here; a seeded run stays in step with it
         fs = self.after_batch.fs
-        alternating = [t for t in fs if getattr(t, 'alternate', False) and getattr(self.dataset, 'split_idx', None)!=1]
-        for t in alternating: t.next_epoch(len(self.images), self.images.device)
-        fused = len(fs)>1 and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1==fs[1].p and getattr(self.dataset, 'split_idx', None)!=1
+        n,training = len(self.images),getattr(self.dataset, 'split_idx', None)==0
+        alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
+        fused = training and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1==fs[1].p
         rest = Pipeline(fs[2:], split_idx=self.after_batch.split_idx) if fused else self.after_batch
-        for i in self._chunks(idxs):
-            for t in alternating: t.at = i
-            x = self.images[i]
-            yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
+        with ContextManagers([t.epoch(n, self.images.device) for t in alternating]):
+            for i in self._chunks(idxs):
+                for t in alternating: t.at = n,i
+                x = self.images[i]
+                yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):

@@ -101,6 +101,8 @@ def whiten_(
     """Set `conv` so that its outputs are uncorrelated over the patches of `x`, with a variance of 1 (Page 2019);
     a second half of them are the negatives of the first (Jordan 2024)"""
     n = conv.weight[0].numel()
+    if x.ndim!=4 or x.shape[1]!=conv.in_channels or min(x.shape[2:])<max(conv.kernel_size):
+        raise InputError(f'whiten_: {conv} needs images [n,{conv.in_channels},h,w] of its size at least, not {tuple(x.shape)}')
     if conv.out_channels not in (n,2*n): raise InputError(f'whiten_: {conv} needs {n} outputs, or {2*n}')
     patches = F.unfold(x.as_subclass(Tensor).float(), conv.kernel_size).transpose(1, 2).flatten(0, 1)
     values,vectors = torch.linalg.eigh(patches.T.cov())

@@ -46,7 +46,7 @@ class Recipe:
     bs:int = 512                 # images in a training batch
     opt:str = 'nesterov'         # or 'sgd', 'adam' (with L2), 'adamw' (with decoupled weight decay), 'muon': as in `MuonSGD`
     ema:float = 0.               # decay of the average of the weights, as in `EMA`; 0: none
-    tta:str = ''                 # views in evaluation, reported apart: '', 'mirror' or 'six', as in `TTA`
+    tta:str = 'none'             # views in evaluation, reported apart: 'none', 'mirror' or 'six', as in `TTA`
     wd:float = 5e-4              # weight decay, of all parameters
     bias_lr:float = 1.           # learning rate of biases, as a multiple; their weight decay is divided by it
     smoothing:float = 0.         # label smoothing
@@ -84,8 +84,10 @@ class Recipe:
         def share(o): return number(o) and 0<=o<=1
         def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
-            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices(*precisions), init=choices('default','dirac'), tta=choices('','mirror','six'), opt=choices(*optimizers),
-            shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'), stats=choices('train','image',*known_stats),
+            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices(*precisions), init=choices('default','dirac'),
+                tta=choices('none','mirror','six'), opt=choices(*optimizers),
+            shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'),
+                stats=choices('train','image',*known_stats),
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
@@ -97,8 +99,10 @@ class Recipe:
             widths=(lambda x: numbers(x, 3, lambda o: whole_number(o, 1, 4096)), 'needs three whole numbers'),
             moms=(lambda x: x is None or numbers(x, 3, lambda o: number(o) and 0<=o<1), 'needs three numbers from 0 to less than 1, or None'),
             hidden=(lambda x: numbers(x, range(9), lambda o: whole_number(o, 1)), 'needs up to eight whole numbers'),
-            cutout_n=(lambda x: whole_number(x, 1, 1000) or (numbers(x, 2, lambda o: whole_number(o, 1, 1000)) and x[0]<=x[1]), 'needs a whole number, 1 or more, or two in order'),
-            cutout_fill=(lambda x: (isinstance(x, str) and x in ('mean','image')) or share(x) or numbers(x, 3, share), "needs 'mean', 'image', a number from 0 to 1, or three"),
+            cutout_n=(lambda x: whole_number(x, 1, 1000) or (numbers(x, 2, lambda o: whole_number(o, 1, 1000)) and x[0]<=x[1]),
+                'needs a whole number, 1 or more, or two in order'),
+            cutout_fill=(lambda x: (isinstance(x, str) and x in ('mean','image')) or share(x) or numbers(x, 3, share),
+                "needs 'mean', 'image', a number from 0 to 1, or three"),
             valid=(lambda x: (isinstance(x, str) and x=='test') or whole_number(x, 1) or (isinstance(x, float) and 0<x<1),
                    "needs 'test', a share below 1, or a number of images"),
             lr_test=(lambda x: isinstance(x, dict) and set(x)<=set(_lr_test), f'needs a dictionary, with some of {", ".join(_lr_test)}'),
@@ -140,7 +144,8 @@ class Recipe:
         for k in ('pad','cutout'):
             if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
         custom = {k: getattr(self, k) for k in _custom}
-        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size, **{k: getattr(self, k) for k in _lite}), resnet56={})
+        lite = {k: getattr(self, k) for k in _lite}
+        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size, **lite), resnet56={})
         model = _models[self.model](n_out, **kw[self.model])
         return dirac_(model) if self.init=='dirac' else model
 
@@ -149,10 +154,12 @@ class Recipe:
         n,top = self.cycle_epochs or self.epochs,self.lr_max
         if self.floor_epochs:
             if self.annihilate_epochs or self.shape=='step' or self.pct_start*n+self.floor_epochs>n:
-                raise InputError(f'floor_epochs={self.floor_epochs}: needs a cycle without annihilation, and its peak before the last phase')
-            res = PhaseScheduler(n, [self.pct_start,1-self.floor_epochs/n,1.], [self.lr_min,top,self.lr_final,self.lr_final], self.moms and [*self.moms, self.moms[-1]], self.shape, self.grid)
+                raise InputError(f'floor_epochs={self.floor_epochs}: needs a cycle without annihilation, and its peak before the last phase; set it to 0, or more epochs than {n:g}')
+            res = PhaseScheduler(n, [self.pct_start,1-self.floor_epochs/n,1.], [self.lr_min,top,self.lr_final,self.lr_final],
+                self.moms and [*self.moms, self.moms[-1]], self.shape, self.grid)
         elif self.shape=='step':
-            res = PhaseScheduler(n, [.5,.5,.75,.75,1.], [top,top,top/10,top/10,top/100,top/100], self.moms and [*self.moms[:1]*5, self.moms[-1]], 'linear', self.grid)
+            moms = self.moms and [*self.moms[:1]*5, self.moms[-1]]
+            res = PhaseScheduler(n, [.5,.5,.75,.75,1.], [top,top,top/10,top/10,top/100,top/100], moms, 'linear', self.grid)
         else: res = one_cycle(n, top, self.lr_min, pct_start=self.pct_start, shape=self.shape, moms=self.moms, annihilate_epochs=self.annihilate_epochs,
                               lr_final=self.lr_final, grid=self.grid)
         if self.bias_lr!=1: res.lrs[1] = [top*self.bias_lr, top] # the others keep this ratio
@@ -178,7 +185,8 @@ _spec = Recipe('spec', 'the brief: the custom ResNet in 24 epochs, peak at epoch
 def _cycle(lr_max, div, annihilate=1): return dict(lr_max=lr_max, lr_min=lr_max/div, lr_final=lr_max/div/annihilate)
 
 # as specified: what the write-up says, done as the brief asks; each with its own way to find the rate (003's page does not say where it started: Adam's default)
-_s000 = _spec.replace(name='s000', about='write-up 000: SGD, LR from .01 to .1, in straight lines', scale=1., opt='sgd', wd=0., shape='linear', moms=(.95,.8,.95), **_cycle(.1, 10),
+_s000 = _spec.replace(name='s000', about='write-up 000: SGD, LR from .01 to .1, in straight lines', scale=1., opt='sgd', wd=0., shape='linear',
+    moms=(.95,.8,.95), **_cycle(.1, 10),
                       lr_test=dict(start=1e-7, end=1., n_iter=500, rule='second_bottom'))
 _s001 = _spec.replace(name='s001', about='write-up 001: SGD, weight decay .002, LRMAX .055', scale=1., opt='sgd', wd=.002, **_cycle(.0550104, 8),
                       lr_test=dict(start=.01, end=.5, n_iter=480, mode='linear', on='valid', rule='steepest', skip=10, stop=5.))
@@ -189,13 +197,17 @@ _s003 = _spec.replace(name='s003', about='write-up 003: the grouped net, Adam at
 _s004 = _spec.replace(name='s004', about='write-up 004: AdamW at LRMAX 1.17e-4', scale=1., opt='adamw', wd=1e-2, shape='linear', **_cycle(1.17e-4, 40),
                       lr_test=dict(start=1e-4, end=.01, n_iter=500, rule='steepest', skip=10, stop=5.))
 # the bag of tricks (Page 2019) on the brief's network: all rates are those of its published program, whose losses are sums over the batch
-_bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's network: 10 epochs, two views", epochs=10, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
+_bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's network: 10 epochs, two views", epochs=10, stem='whiten', norm='ghost',
+    act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
     bias_lr=64., shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99, tta='mirror')
-_hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net', widths=(64,256,512), conv='dense', norm='shift', act='relu', bias='none',
+_hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net',
+    widths=(64,256,512), conv='dense', norm='shift', act='relu', bias='none',
     scale=1/9, lr_max=1.5, lr_final=.1)
-_airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10, widths=(64,256,256), pad=2, alternate=True, init='dirac',
+_airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10,
+    widths=(64,256,256), pad=2, alternate=True, init='dirac',
     lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
-_smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd', wd=1e-4, shape='linear', moms=(.95,.8,.95),
+_smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd',
+    wd=1e-4, shape='linear', moms=(.95,.8,.95),
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
 
 recipes = {r.name: r for r in (
@@ -204,15 +216,18 @@ recipes = {r.name: r for r in (
            lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0),
     Recipe('digits', 'the embedded digits: the custom ResNet at an eighth of its width, in seconds', width=8, epochs=20, bs=64,
            lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0),
-    _spec.replace(name='dawn', about="the DAWNBench entry of 2018 that the brief's network comes from", pool_after='act', bias='none', shape='linear', grid='dawn', moms=None, lr_min=0., lr_final=0.),
-    _spec.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
+    _spec.replace(name='dawn', about="the DAWNBench entry of 2018 that the brief's network comes from", pool_after='act', bias='none', shape='linear',
+        grid='dawn', moms=None, lr_min=0., lr_final=0.),
+    _spec.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, stem='whiten', norm='ghost', act='celu',
+        bias='none', scale=1/16, smoothing=.2, cutout=0,
         bias_lr=64., wd=7.5e-4, # all rates, and with them the decay, are one and a half times those of the bag of tricks
         shape='linear', grid='dawn', moms=None, lr_max=1.5, lr_min=0., lr_final=.15, pct_start=.2, floor_epochs=2),
     _bag, _hlb, _airbench,
-    _bag.replace(name='fast10', about="the brief's network in 10 epochs: 94% and more with two views", norm='shift'),
-    _bag.replace(name='best', about="the brief's network in 24 epochs with all that helps: 95% and more", epochs=24, norm='shift', cutout=8, alternate=True, init='dirac', tta=''),
-    _airbench.replace(name='record', about='the quickest to 94%: airbench with Muon for the filters', epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
-    _airbench.replace(name='colab', about='94% on the GPU of a free Colab, which computes in fp16', epochs=9),
+    _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift'),
+    _bag.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, norm='shift', cutout=8, alternate=True,
+        init='dirac', tta='none'),
+    _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
+    _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=9),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
         skip='alone',                 # the block returns its input: what it computes is thrown away
@@ -227,7 +242,8 @@ recipes = {r.name: r for r in (
         opt='adam',                   # L2 within Adam, where its strength depends on the gradients' size
         out='softmax',                # before a loss that has one inside
         skip='twice', bias='layer1'), # the block adds its input, and so does its caller
-    _s003.replace(name='s003-asrun', about="003 as its program ran", grid='torch', pct_start=6/24, pad_mode='edge', cutout_p=.5, cutout_fill='image', stats='image',
+    _s003.replace(name='s003-asrun', about="003 as its program ran", grid='torch', pct_start=6/24, pad_mode='edge', cutout_p=.5, cutout_fill='image',
+        stats='image',
         stepped='epoch',              # LR changes with each epoch, in leaps
         epochs=20, cycle_epochs=24,   # and never gets down
         **_cycle(.09, 25, 1e4)),
@@ -239,7 +255,8 @@ recipes = {r.name: r for r in (
         cutout_fill=(.49/255,.48/255,.45/255), # meant as the mean, but on bytes: black
         **_cycle(1.17e-4, 40, 1e4)),  # the library's default annihilates
     _smith, _smith.replace(name='smith-resnet56-held', about='the same with momentum held at .9', moms=None),
-    _smith.replace(name='smith-resnet56-nocycle', about='ResNet-56 without the cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', epochs=164, bs=128, shape='step', moms=None,
+    _smith.replace(name='smith-resnet56-nocycle', about='ResNet-56 without the cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', epochs=164, bs=128,
+        shape='step', moms=None,
                    lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0))}
 
 # one thing other than in `spec`, or, for schedules without a cycle, than in `spec-held`
@@ -263,7 +280,9 @@ def get_recipe(
     name:str, # of one of `recipes`
 ) -> Recipe:
     "The recipe of that name"
-    if name not in recipes: raise InputError(f"recipe={name}: unknown; near it: {', '.join(difflib.get_close_matches(name, recipes, cutoff=0))}; all: hrf_train --list")
+    if name not in recipes:
+        near = ', '.join(difflib.get_close_matches(name, recipes, cutoff=0))
+        raise InputError(f'recipe={name}: unknown; near it: {near}; all: hrf_train --list')
     return recipes[name]
 
 # %% ../nbs/06_recipes.ipynb #a512d50f

@@ -114,7 +114,8 @@ def _recipe_learner(recipe, dls, model, precision):
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
     _write(run/'recipe.json', recipe.to_json())
-    _write(run/'env.json', json.dumps(dict(environment(learn.dls.device, seed), precision='bf16' if hasattr(learn, 'b_float16') else 'fp16' if hasattr(learn, 'mixed_precision') else 'fp32',
+    precision = 'bf16' if hasattr(learn, 'b_float16') else 'fp16' if hasattr(learn, 'mixed_precision') else 'fp32'
+    _write(run/'env.json', json.dumps(dict(environment(learn.dls.device, seed), precision=precision,
                                            data=Path(source).absolute().name,
                                            evaluated_on='test' if recipe.valid=='test' else 'held out of train', **_data_facts(learn.dls)), indent=2))
 
@@ -153,7 +154,7 @@ def train(
             _figure(run/'schedule.png', plt.gcf())
             if not diverged:
                 preds,targs = learn.get_preds()
-                if recipe.tta: more = dict(accuracy_tta=float(learn.validate(cbs=TTA(recipe.tta))[1]), tta=recipe.tta)
+                if recipe.tta!='none': more = dict(accuracy_tta=float(learn.validate(cbs=TTA(recipe.tta))[1]), tta=recipe.tta)
                 _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
                 _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
         except (KeyboardInterrupt, Exception) as e:
@@ -322,7 +323,8 @@ def hrf_find(
 ):
     "Find a recipe's learning rates on the command line"
     with command('hrf_find'):
-        p = _parser('hrf_find', "Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. The test images are not used.")
+        p = _parser('hrf_find', 'Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. '
+                                'The test images are not used.')
         p.add_argument('--seeds', type=_whole(1, 100), default=3, help='repeat so often, with other order and augmentation')
         own = dict(default=argparse.SUPPRESS) # without them, the recipe's own
         p.add_argument('--start', type=float, help='learning rate of the first step (1e-6)', **own)

@@ -67,15 +67,21 @@ class FlipLR(RandTransform):
         super().__init__(**merge(dict(order=6), kwargs))
         store_attr('alternate')
         self.p_image = self.__stored_args__['p'] = p
-        self.sides = self.at = None
+        self.sides,self.at = {},None # by number of images, which are mirrored; which images are at hand
 
-    def next_epoch(self, n, device): # of `n` images
-        self.sides = ~self.sides if self.sides is not None and len(self.sides)==n else torch.rand(n, device=device)<self.p_image
+    @contextmanager
+    def epoch(self, n, device): # over `n` images; one that is not gone through to its end does not count
+        if n not in self.sides: self.sides[n] = torch.rand(n, device=device)<self.p_image
+        try:
+            yield
+            self.sides[n] = ~self.sides[n]
+        finally: self.at = None
 
     def drawn(self, y): # which images to mirror [b,1,1,1]
         if not self.alternate: return _images(self.p_image, y)
         if self.at is None: raise InputError('FlipLR alternate=True: needs to know which images it gets; use resident loaders')
-        return self.sides[self.at].view(-1,1,1,1)
+        n,i = self.at
+        return self.sides[n][i].view(-1,1,1,1)
 
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
         y = _batch(x)
@@ -98,7 +104,7 @@ class CutOut(RandTransform):
         _check_p('CutOut', p)
         super().__init__(**merge(dict(order=102), kwargs))
         store_attr('size,n,fill,overhang')
-        self.low,self.high = low,high
+        self.low,self.high,self.made = low,high,None
         self.p_image = self.__stored_args__['p'] = p
 
     def _span(self, b, length, device): # -> which of `length` pixels the holes cover [b,n,length]
@@ -116,9 +122,11 @@ class CutOut(RandTransform):
             rows = rows & (torch.arange(self.high, device=y.device)[:,None]<count)
         hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
         if self.p_image<1: hole = hole & _images(self.p_image, y)
+        if self.fill=='image': return torch.where(hole, y.mean((2,3), keepdim=True), y).as_subclass(type(x))
         if isinstance(self.fill, Real) and self.fill==0: return (y*~hole).as_subclass(type(x))
-        fill = y.mean((2,3), keepdim=True) if self.fill=='image' else torch.as_tensor(self.fill, dtype=y.dtype, device=y.device).view(1,-1,1,1)
-        return torch.where(hole, fill, y).as_subclass(type(x))
+        if (y.device,y.dtype)!=self.made: # to make it for each batch would have a GPU wait
+            self.made,self.values = (y.device,y.dtype),torch.as_tensor(self.fill, dtype=y.dtype, device=y.device).view(1,-1,1,1)
+        return torch.where(hole, self.values, y).as_subclass(type(x))
 
 # %% ../nbs/01_transforms.ipynb #557dfa77
 class NormalizeImage(DisplayedTransform):
