@@ -84,43 +84,54 @@ class History(Callback):
             right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
         return torch.cat(right).float().mean().item() if right else math.nan
 
+    def state_dict(self): return dict(rows=[*self.rows], train_seconds=self.train_seconds)
+    def load_state_dict(self, d): self.rows,self.train_seconds = [*d['rows']],d['train_seconds']
+
     @property
     def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds clean_acc'.split())
 
 # %% ../nbs/05_learner.ipynb #0864bb21
 class RunProgress(Callback):
-    "One progress bar for the whole run, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
+    "One progress bar for the whole run, or all of several `runs`, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
     columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', clean_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
 
+    def __init__(self, before:int=0, runs:int=1, since:float|None=None): store_attr() # runs done before; in all; when the first began
+
     def before_fit(self):
         self.old_logger,self.learn.logger,self.done,self.gap = self.learn.logger,noop,0,0.
-        self.bar = progress_bar(range(self.n_epoch*(len(self.dls.train)+len(self.dls.valid))), leave=False)
+        self.length = self.n_epoch*(len(self.dls.train)+len(self.dls.valid)) # of a run, in batches
+        self.bar = progress_bar(range(self.runs*self.length), leave=False)
         self.bar.update_every = .2 if IN_NOTEBOOK or sys.stdout.isatty() else 10. # seconds
         self.times = {o: deque(maxlen=50) for o in (True,False)} # seconds of recent batches, in training and not
         self.bar.update_bar = partial(self._update_bar, self.bar.update_bar)
         self._line(' '.join(f"{k:>{v.split('.')[0].rstrip('d')}}" for k,v in self.columns.items()))
         self.bar.update(0)
+        if self.since: self.bar.start_t = self.since
 
     def _line(self, s): print(s if IN_NOTEBOOK else f'\r{s:<{shutil.get_terminal_size((100,40)).columns-1}}', flush=True)
 
     def _update_bar(self, update_bar, done):
         if self.times[True]:
             n,m = len(self.dls.train),len(self.dls.valid)
-            train_left = (self.n_epoch-self.epoch)*n - min(done-self.epoch*(n+m), n)
+            epochs = self.before*self.n_epoch + self.epoch # of all runs, that are done
+            train_left = (self.runs*self.n_epoch-epochs)*n - min(done-epochs*(n+m), n)
             step = np.median(self.times[True])
             valid = np.median(self.times[False]) if self.times[False] else step/3*self.dls.valid.bs/self.dls.train.bs # no backward pass
-            self.bar.pred_t = self.bar.last_t-self.bar.start_t + train_left*step + (self.n_epoch*(n+m)-done-train_left)*valid
+            self.bar.pred_t = self.bar.last_t-self.bar.start_t + train_left*step + (self.runs*self.n_epoch*(n+m)-done-train_left)*valid
         update_bar(done)
 
     def _start(self): self.last = time.perf_counter()
-    before_train = before_validate = _start
+    before_validate = _start
+    def before_train(self):
+        self.done = self.before*self.length + self.epoch*self.length//self.n_epoch # a run that goes on does not begin at 0
+        self._start()
 
     def after_batch(self):
         self.times[self.training].append(time.perf_counter()-self.last)
         self._start()
         self.done += 1
-        self.bar.comment = f'epoch {self.epoch+1}/{self.n_epoch}'
+        self.bar.comment = (f'run {self.before+1}/{self.runs}, ' if self.runs>1 else '') + f'epoch {self.epoch+1}/{self.n_epoch}'
         self.bar.update(self.done)
 
     def after_epoch(self):
@@ -508,6 +519,11 @@ class EMA(Callback):
         if self.learn.lock.locked(): return
         self._swap(True)
         self.average = None
+
+    def state_dict(self): return dict(average=[o.clone() for o in self.average], swapped=self.swapped, count=self.count)
+    def load_state_dict(self, d):
+        torch._foreach_copy_(self.average, d['average'])
+        self.swapped,self.count = d['swapped'],d['count']
 
 # %% ../nbs/05_learner.ipynb #e3a00003
 def _views(x, kind): # [(weight, images)]

@@ -122,7 +122,7 @@ def dirac_(
     return model
 
 # %% ../nbs/03_models.ipynb #48c2d0e5
-resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'), skip=('once','twice','alone'), last_pool=('max','avg'),
+resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'), skip=('once','none','twice','alone'), last_pool=('max','avg'),
                 bias=('head','none','layer1'), stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
 
 def custom_resnet(
@@ -134,7 +134,7 @@ def custom_resnet(
     act:str='relu', # 'relu', 'celu' (with alpha .3) or 'gelu'
     dropout:float=0., # after each activation
     pool_after:str='conv', # as in `conv_block`
-    skip:str='once', # how a residual block adds its input: 'once', or as in `OddResidual`: 'twice', 'alone'
+    skip:str='once', # how a residual block adds its input: 'once', 'none', or as in `OddResidual`: 'twice', 'alone'
     last_pool:str='max', # 'max' or 'avg', over what is left of the image
     hidden:tuple=(), # widths of linear layers before the last, without activations
     bias:str='head', # of the last 'head', 'none', or 'layer1': of the head and of the first layer's pooled convolution
@@ -149,7 +149,8 @@ def custom_resnet(
         if o not in resnet_choices[k]: raise InputError(f'{k}={o}: needs one of {", ".join(resnet_choices[k])}')
     def activation(): return nn.Sequential(acts[act](), nn.Dropout(dropout)) if dropout else acts[act]()
     block = partial(conv_block, conv=conv, pool_after=pool_after, norm=_norms[norm], act=activation)
-    def residual(n): return Residual(block(n, n), block(n, n)) if skip=='once' else OddResidual(block(n, n), block(n, n), skip=skip)
+    kind = dict(once=Residual, none=nn.Sequential).get(skip, partial(OddResidual, skip=skip))
+    def residual(n): return kind(block(n, n), block(n, n))
     w = width
     last = [o//8 for o in _pair(size)]
     if min(last)<1: raise InputError(f'custom_resnet size={size}: needs images of 8 pixels or more')
@@ -241,12 +242,14 @@ def lite_net(
     size=32, # height and width of the images in pixels, or both as a pair; 9 at least
     norm:str='batch', # as in `custom_resnet`
     bias:str='head', # of the last layer: 'head', or 'none'
+    skip:str='once', # does the second convolution of a stage add its input? 'once', or 'none'
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "A small net for CPUs: 2×2 stem, which `whiten_` may set, three stages of a pooled and a residual convolution"
     if min(_pair(size))<9: raise InputError(f'lite_net size={size}: needs images of 9 pixels or more')
     if norm not in _norms: raise InputError(f'norm={norm}: needs one of {", ".join(_norms)}')
+    if skip not in ('once','none'): raise InputError(f'skip={skip}: lite_net needs once or none')
     block,stages,ni = partial(conv_block, act=nn.GELU, norm=_norms[norm]),[],24
     for nf in widths:
-        stages.append(nn.Sequential(block(ni, nf, pool=True), Residual(block(nf, nf))))
+        stages.append(nn.Sequential(block(ni, nf, pool=True), Residual(block(nf, nf)) if skip=='once' else block(nf, nf)))
         ni = nf
     return nn.Sequential(nn.Conv2d(3, 24, 2), nn.GELU(), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))

@@ -16,7 +16,7 @@ from .learner import optimizers, precisions
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
 _custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
-_lite = ['widths','norm','bias'] # of `lite_net`, besides `stem`
+_lite = ['widths','norm','bias','skip'] # of `lite_net`, besides `stem`
 _lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds')}
 _unused = dict(custom_resnet=['widths'], lite_net={*_custom}-{*_lite,'stem'}, resnet56=[*_custom, 'scale', 'widths'])
 

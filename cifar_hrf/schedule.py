@@ -95,6 +95,9 @@ class PhaseScheduler(ParamScheduler):
         self.n_batches = len(self.dls.train)
         self.table = self.steps(self.n_batches, self._group_lrs())
 
+    def state_dict(self): return self.hps
+    def load_state_dict(self, d): self.hps.update(d)
+
     def before_batch(self):
         learn = self.learn # looked up through the callback, each of its attributes costs a microsecond
         for k,v in self.table.items(): learn.opt.set_hyper(k, v[learn.epoch*self.n_batches+learn.iter])

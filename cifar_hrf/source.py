@@ -18,11 +18,18 @@ from sklearn.model_selection import train_test_split
 class InputError(ValueError): "Bad input: one line that names the file or the option, and says what to do"
 
 # %% ../nbs/00_source.ipynb #92589242
+_unwritable = [getattr(errno, o, None) for o in ('ENOSPC','EDQUOT','EFBIG','EROFS','EACCES','EPERM')] # Windows has not all of them
+
+def _sync(path):
+    fd = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try: os.fsync(fd)
+    finally: os.close(fd)
+
 @contextmanager
 def whole(
     dest:str|Path, # file or folder that shall appear, or be replaced, at once
 ): # the temporary path to write to
-    "Write `dest` whole or not at all: the block gets a temporary name, renamed to `dest` when it succeeds"
+    "Write `dest` whole or not at all, whatever ends the process or the machine: the block gets a temporary name, renamed to `dest` once all lies on the disk"
     dest = Path(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -30,9 +37,15 @@ def whole(
     except OSError as e: raise InputError(f'{dest.parent}: cannot be written ({e.strerror})') from e
     try:
         yield tmp/dest.name
+        if (tmp/dest.name).is_file(): _sync(tmp/dest.name)
+        elif hasattr(os, 'sync'): os.sync() # a folder of many files
         try: os.replace(tmp/dest.name, dest)
         except OSError as e:
             if not (dest.is_dir() and e.errno in (errno.ENOTEMPTY, errno.EEXIST)): raise
+        if os.name=='posix': _sync(dest.parent)
+    except OSError as e:
+        if e.errno not in _unwritable: raise
+        raise InputError(f'{dest}: cannot be written ({e.strerror})') from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
 # %% ../nbs/00_source.ipynb #20eccb72

@@ -83,6 +83,9 @@ class FlipLR(RandTransform):
         n,i = self.at
         return self.sides[n][i].view(-1,1,1,1)
 
+    def state_dict(self): return self.sides
+    def load_state_dict(self, d): self.sides = dict(d)
+
     def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
         y = _batch(x)
         return torch.where(self.drawn(y), y.flip(-1), y).as_subclass(type(x))
