@@ -95,16 +95,22 @@ def cifar_dls(
     return dls
 
 # %% ../nbs/02_loaders.ipynb #e4339e9b
+def _fits(x, device): # beside the training itself, which gets half of the memory that is free
+    return x.device.type==device.type or device.type!='cuda' or x.nbytes<=torch.cuda.mem_get_info(device)[0]/2
+
 class ResidentDL(TfmdDL):
     "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
-    def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, **kwargs):
-        store_attr('images,labels,workers') # workers: of ordinary loaders made from this one
+    def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, near=True, **kwargs):
+        store_attr('images,labels,workers,near') # workers: of ordinary loaders made from this one; near: do the images lie on the device?
         super().__init__(dataset, bs=bs, **merge(kwargs, dict(num_workers=0)))
         if self.device is not None: self.to(self.device)
 
     def to(self, device):
         super().to(device)
-        self.images,self.labels = self.images.to(self.device),self.labels.to(self.device)
+        near = _fits(self.images, self.device)
+        if self.near and not near: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory, and batches come over one by one')
+        self.near,self.labels = near,self.labels.to(self.device)
+        self.images = self.images.to(self.device) if near else self.images.cpu().pin_memory() if torch.cuda.is_available() else self.images.cpu()
 
     def shuffle_fn(self, idxs):
         return idxs[torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))]
@@ -114,8 +120,9 @@ class ResidentDL(TfmdDL):
         return self.shuffle_fn(idxs) if self.shuffle else idxs
 
     def _chunks(self, idxs): # any iterable of indices, endless ones too -> tensors of up to `bs` of them
-        if isinstance(idxs, Tensor): chunks = iter(idxs.to(self.device).split(self.bs))
-        else: chunks = (tensor(o, device=self.device) for o in chunked(idxs, self.bs))
+        device = self.images.device
+        if isinstance(idxs, Tensor): chunks = iter(idxs.to(device).split(self.bs))
+        else: chunks = (tensor(o, device=device) for o in chunked(idxs, self.bs))
         return (o for o in chunks if len(o)==self.bs or not self.drop_last)
 
     def __iter__(self):
@@ -128,17 +135,18 @@ class ResidentDL(TfmdDL):
         alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
         fused = training and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1==fs[1].p
         rest = Pipeline(fs[2:], split_idx=self.after_batch.split_idx) if fused else self.after_batch
-        with ContextManagers([t.epoch(n, self.images.device) for t in alternating]):
+        with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs):
-                for t in alternating: t.at = n,i
                 x = self.images[i]
+                if not self.near: x,i = x.to(self.device, non_blocking=True),i.to(self.device)
+                for t in alternating: t.at = n,i
                 yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):
         "A loader like this one; an ordinary one if it is to read another `dataset`"
         if dataset is None or dataset is self.dataset:
-            return super().new(dataset, cls, **merge(dict(images=self.images, labels=self.labels, workers=self.workers, n=self.n), kwargs))
+            return super().new(dataset, cls, **merge(dict(images=self.images, labels=self.labels, workers=self.workers, near=self.near, n=self.n), kwargs))
         return super().new(dataset, ifnone(cls, TfmdDL), **merge(dict(num_workers=self.workers), kwargs))
 
 # %% ../nbs/02_loaders.ipynb #f3628ca0
@@ -236,7 +244,7 @@ def resident(
         if x.shape[1:]!=items[0][0].shape[1:]:
             raise InputError(f'{_item_name(dl, 0)}: is of size {_wh(x)}, training images of {_wh(items[0][0])}; resize them')
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
-    res.device = ifnone(device, dls.device or default_device())
+    res.device = torch.device(device or dls.device or default_device())
     return res
 
 # %% ../nbs/02_loaders.ipynb #5c07ef9b

@@ -18,7 +18,7 @@ from sklearn.model_selection import train_test_split
 class InputError(ValueError): "Bad input: one line that names the file or the option, and says what to do"
 
 # %% ../nbs/00_source.ipynb #92589242
-_unwritable = [getattr(errno, o, None) for o in ('ENOSPC','EDQUOT','EFBIG','EROFS','EACCES','EPERM')] # Windows has not all of them
+_unwritable = [getattr(errno, o, None) for o in ('ENOSPC','EDQUOT','EFBIG','EROFS','EACCES','EPERM','EISDIR','ENOTDIR')] # Windows has not all of them
 
 def _sync(path):
     fd = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)

@@ -34,19 +34,25 @@ def _cpu_name():
             if o.startswith('model name'): return o.split(':', 1)[1].strip()
     return platform.processor() or platform.machine()
 
+def _gpu_driver():
+    try: return subprocess.run(['nvidia-smi','--query-gpu=driver_version','--format=csv,noheader'], capture_output=True, text=True, timeout=10).stdout.split('\n')[0] or None
+    except (OSError, subprocess.TimeoutExpired): return None
+
 def environment(
     device:torch.device, # trained on
     seed:int, # of the run
 ) -> dict: # what `env.json` holds, but for the data
     "Versions, commit and device"
+    device = torch.device(device)
+    gpu = dict(gpu=torch.cuda.get_device_name(device), cuda=torch.version.cuda, driver=_gpu_driver()) if device.type=='cuda' else dict(gpu=None, cuda=None, driver=None)
     in_checkout = _git('ls-files', '--error-unmatch', '__init__.py')
     return dict(
         cifar_hrf=cifar_hrf.__version__, commit=_git('rev-parse', 'HEAD') if in_checkout else None,
         dirty=bool(_git('status', '--porcelain', '--untracked-files=no')) if in_checkout else None,
         python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, fastai=fastai.__version__,
-        os=platform.system(), cpu=_cpu_name(), threads=torch.get_num_threads(), device=device.type,
-        gpu=torch.cuda.get_device_name(device) if device.type=='cuda' else None, cuda=torch.version.cuda if device.type=='cuda' else None,
-        deterministic=torch.are_deterministic_algorithms_enabled(), seed=seed, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
+        os=platform.system(), cpu=_cpu_name(), threads=torch.get_num_threads(), device=device.type, **gpu,
+        deterministic=torch.are_deterministic_algorithms_enabled(), cudnn_deterministic=torch.backends.cudnn.deterministic, cudnn_benchmark=torch.backends.cudnn.benchmark,
+        seed=seed, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 def _data_facts(dls):
     "Which images and labels: their sum, whatever files they came from"
@@ -72,6 +78,17 @@ def _read_json(path, *keys): # an object that has them
         if not (isinstance(d, dict) and all(k in d for k in keys)): raise ValueError(f'needs {", ".join(keys)}')
         return d
     except (OSError, ValueError, RecursionError) as e: raise InputError(f'{path}: not a file of a run ({getattr(e, "strerror", None) or e})') from e
+
+_conditions = 'torch cuda cpu gpu device threads deterministic'.split() # that decide rounding
+
+def _read_env(run):
+    path = Path(run)/'env.json'
+    d = _read_json(path, 'data', 'seed', 'fingerprint', 'precision', 'classes', 'size', *_conditions)
+    good = dict(seed=lambda x: type(x) is int and 0<=x<2**32, classes=lambda x: isinstance(x, list) and all(isinstance(o, str) for o in x),
+                size=lambda x: isinstance(x, list) and len(x)==2 and all(type(o) is int for o in x), data=lambda x: isinstance(x, str), precision=lambda x: x in precisions)
+    for k,f in good.items():
+        if not f(d[k]): raise InputError(f'{path}: not a file of a run ({k}={str(d[k])[:50]})')
+    return d
 
 def read_recipe(
     run:Path, # a run folder
@@ -205,14 +222,15 @@ class Checkpoint(Callback):
         finally:
             for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
 
-def _load_checkpoint(path, of):
-    "What `Checkpoint` wrote for the run `of`; {} if it has not yet"
+def _load_checkpoint(path, of, epochs):
+    "What `Checkpoint` wrote for the run `of`, which has so many epochs; {} if it has not yet"
     if not path.exists(): return {}
     try:
         with zipfile.ZipFile(path) as z:
             if z.testzip(): raise ValueError('its sums do not agree')
         d = torch.load(path, map_location='cpu', weights_only=True)
-        if not (isinstance(d, dict) and {'epochs','parts','randoms','loaders','of','seconds'}<=d.keys()): raise ValueError('not what a run writes')
+        if not (isinstance(d, dict) and {'epochs','parts','randoms','loaders','of','seconds'}<=d.keys() and type(d['epochs']) is int
+                and 0<d['epochs']<=epochs and isinstance(d['seconds'], float)): raise ValueError('not what a run writes')
     except Exception as e: raise InputError(f'{path}: not an intact checkpoint ({str(e).splitlines()[0][:80]}); remove it, and the run begins anew') from e
     if d['of']!=of: raise InputError(f'{path}: belongs to another recipe or seed; put recipe.json and env.json back as they were')
     return d
@@ -252,11 +270,11 @@ def _train(run, recipe, learn, seed, cbs, progress, start, state=None):
             _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
         summary('diverged' if diverged else 'complete')
     except (KeyboardInterrupt, Exception) as e:
-        stopped,wrong_input = isinstance(e, KeyboardInterrupt),isinstance(e, InputError)
+        stopped,wrong_input,more_epochs = isinstance(e, KeyboardInterrupt),isinstance(e, InputError),len(history.rows)>first
         with contextlib.suppress(InputError): # the disk may be full
-            if history.rows or not (state or stopped or wrong_input): summary('stopped' if stopped else 'failed')
+            if more_epochs or not (state or stopped or wrong_input): summary('stopped' if stopped else 'failed')
             elif not state: (run/'summary.json').unlink() # there is nothing to keep
-        go_on = f'; go on with: hrf_train --resume {run}' if history.rows else ''
+        go_on = f'; go on with: hrf_train --resume {run}' if more_epochs or (stopped and state) else ''
         if stopped: raise KeyboardInterrupt(f'stopped{go_on}') from e
         if wrong_input: raise InputError(e.args[0].split('\n\t')[-1]+go_on) from e # without fastai's note on where
         raise
@@ -267,8 +285,6 @@ def _of(recipe, seed): return hashlib.blake2b(f'{recipe.replace(about="").to_jso
 
 def _as_recipe(recipe): return get_recipe(recipe) if isinstance(recipe, str) else recipe
 
-_conditions = 'torch cuda cpu gpu device threads deterministic'.split() # that decide rounding
-
 def resume_run(
     run:str|Path, # folder of a run that is not complete
     source=None, # the data it was trained on; by default those of that name
@@ -278,11 +294,10 @@ def resume_run(
     "Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop"
     start,run = time.perf_counter(),Path(run)
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
-    recipe,env = read_recipe(run),_read_json(run/'env.json', 'data', 'seed', 'fingerprint', 'precision', *_conditions)
+    recipe,env = read_recipe(run),_read_env(run)
     status = _read_json(run/'summary.json', 'status')['status'] if (run/'summary.json').exists() else 'unfinished'
     if status in ('complete','diverged'): raise InputError(f'--resume {run}: this run is {status}; there is nothing to go on with')
-    if type(env['seed']) is not int or not 0<=env['seed']<2**32: raise InputError(f"{run/'env.json'}: seed={env['seed']}: needs a whole number")
-    state = _load_checkpoint(run/'checkpoint.pt', _of(recipe, env['seed']))
+    state = _load_checkpoint(run/'checkpoint.pt', _of(recipe, env['seed']), recipe.epochs)
     if source is None: source = env['data']
     if source not in ('cifar10','digits') and source==env['data']: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
     dls = make_dls(recipe, source, device)
@@ -382,8 +397,7 @@ class Run:
     @property
     def model(self) -> nn.Module:
         "The trained network, on the CPU, in evaluation mode"
-        try: model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
-        except TypeError as e: raise InputError(f"{self.path/'env.json'}: classes and size do not make sense ({e})") from e
+        model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
         try: model.load_state_dict(load_file(self.path/'model.safetensors'))
         except (SafetensorError, OSError, RuntimeError) as e:
             raise InputError(f"{self.path/'model.safetensors'}: not the weights of this run ({str(e).splitlines()[0]})") from e
@@ -397,7 +411,7 @@ class Run:
         learn.model.to(learn.dls.device)
         return learn
 
-_readers = {'recipe.json': read_recipe, 'env.json': lambda run: _read_json(run/'env.json', 'classes', 'size', 'precision'),
+_readers = {'recipe.json': read_recipe, 'env.json': _read_env,
             'summary.json': lambda run: _read_json(run/'summary.json', 'status', 'accuracy'), 'history.csv': read_history}
 
 def load_run(
