@@ -124,6 +124,7 @@ def dirac_(
 # %% ../nbs/03_models.ipynb #48c2d0e5
 resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'), skip=('once','none','twice','alone'), last_pool=('max','avg'),
                 bias=('head','none','layer1'), stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
+_acts = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
 
 def custom_resnet(
     n_out:int=10, # classes
@@ -144,10 +145,9 @@ def custom_resnet(
     out:str='logits' # 'logits', or what is made of them: 'log_softmax', 'softmax'
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "The brief's network, after David Page's DAWNBench entry (2018), and its variants"
-    acts = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
     for k,o in dict(conv=conv, act=act, pool_after=pool_after, skip=skip, last_pool=last_pool, bias=bias, stem=stem, norm=norm, out=out).items():
         if o not in resnet_choices[k]: raise InputError(f'{k}={o}: needs one of {", ".join(resnet_choices[k])}')
-    def activation(): return nn.Sequential(acts[act](), nn.Dropout(dropout)) if dropout else acts[act]()
+    def activation(): return nn.Sequential(_acts[act](), nn.Dropout(dropout)) if dropout else _acts[act]()
     block = partial(conv_block, conv=conv, pool_after=pool_after, norm=_norms[norm], act=activation)
     kind = dict(once=Residual, none=nn.Sequential).get(skip, partial(OddResidual, skip=skip))
     def residual(n): return kind(block(n, n), block(n, n))
@@ -240,16 +240,18 @@ def lite_net(
     widths=(32,128,128), # channels of the three stages
     scale:float=.125, # of the logits
     size=32, # height and width of the images in pixels, or both as a pair; 9 at least
-    norm:str='batch', # as in `custom_resnet`
+    norm:str='batch', # as in `custom_resnet`, and so is `act`
+    act:str='gelu',
     bias:str='head', # of the last layer: 'head', or 'none'
     skip:str='once', # does the second convolution of a stage add its input? 'once', or 'none'
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "A small net for CPUs: 2×2 stem, which `whiten_` may set, three stages of a pooled and a residual convolution"
     if min(_pair(size))<9: raise InputError(f'lite_net size={size}: needs images of 9 pixels or more')
-    if norm not in _norms: raise InputError(f'norm={norm}: needs one of {", ".join(_norms)}')
+    for k,o in dict(norm=norm, act=act).items():
+        if o not in resnet_choices[k]: raise InputError(f'{k}={o}: needs one of {", ".join(resnet_choices[k])}')
     if skip not in ('once','none'): raise InputError(f'skip={skip}: lite_net needs once or none')
-    block,stages,ni = partial(conv_block, act=nn.GELU, norm=_norms[norm]),[],24
+    block,stages,ni = partial(conv_block, act=_acts[act], norm=_norms[norm]),[],24
     for nf in widths:
         stages.append(nn.Sequential(block(ni, nf, pool=True), Residual(block(nf, nf)) if skip=='once' else block(nf, nf)))
         ni = nf
-    return nn.Sequential(nn.Conv2d(3, 24, 2), nn.GELU(), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))
+    return nn.Sequential(nn.Conv2d(3, 24, 2), _acts[act](), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))

@@ -15,10 +15,10 @@ from .learner import optimizers, precisions
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
-_custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
-_lite = ['widths','norm','bias','skip'] # of `lite_net`, besides `stem`
-_lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds')}
-_unused = dict(custom_resnet=['widths'], lite_net={*_custom}-{*_lite,'stem'}, resnet56=[*_custom, 'scale', 'widths'])
+_of_custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
+_of_lite = ['widths','norm','act','bias','skip'] # of `lite_net`, besides `stem`
+_lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds','ratios')}
+_unused = dict(custom_resnet=['widths'], lite_net={*_of_custom}-{*_of_lite,'stem'}, resnet56=[*_of_custom, 'scale', 'widths'])
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -91,10 +91,11 @@ class Recipe:
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
-            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight','bias_lr')},
+            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight')},
             **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_min','lr_final','wd','annihilate_epochs','floor_epochs')},
             **{k: (share, 'needs a number from 0 to 1') for k in ('pct_start','flip','cutout_p')},
             **{k: (lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1') for k in ('smoothing','dropout','ema')},
+            bias_lr=(lambda x: number(x) and 1e-6<=x<=1e6, 'needs a number from 1e-6 to 1e6'),
             alternate=(lambda x: isinstance(x, bool), 'needs True or False'),
             widths=(lambda x: numbers(x, 3, lambda o: whole_number(o, 1, 4096)), 'needs three whole numbers'),
             moms=(lambda x: x is None or numbers(x, 3, lambda o: number(o) and 0<=o<1), 'needs three numbers from 0 to less than 1, or None'),
@@ -143,8 +144,8 @@ class Recipe:
         "The untrained network for `n_out` classes and images of `size` = (height, width)"
         for k in ('pad','cutout'):
             if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
-        custom = {k: getattr(self, k) for k in _custom}
-        lite = {k: getattr(self, k) for k in _lite}
+        custom = {k: getattr(self, k) for k in _of_custom}
+        lite = {k: getattr(self, k) for k in _of_lite}
         kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size, **lite), resnet56={})
         model = _models[self.model](n_out, **kw[self.model])
         return dirac_(model) if self.init=='dirac' else model
@@ -201,18 +202,24 @@ _bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's
     act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
     bias_lr=64., shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99, tta='mirror')
 _hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net',
-    widths=(64,256,512), conv='dense', norm='shift', act='relu', bias='none',
+    widths=(64,256,512), conv='dense', norm='shift', act='gelu', bias='none',
     scale=1/9, lr_max=1.5, lr_final=.1)
 _airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10,
     widths=(64,256,256), pad=2, alternate=True, init='dirac',
     lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
+def _rates(lr_max): return dict(lr_max=lr_max, lr_min=.2*lr_max, lr_final=.07*lr_max)
+_lite = _airbench.replace(name='lite', about='a small net for two CPU cores: aims at 90% of CIFAR-10 within minutes', widths=(32,128,128), epochs=6, bs=512,
+    opt='muon', tta='mirror', **_rates(.4))
 _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd',
     wd=1e-4, shape='linear', moms=(.95,.8,.95),
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
 
 recipes = {r.name: r for r in (
     _spec,
-    Recipe('lite', 'a small net for two CPU cores: 90% of CIFAR-10 within minutes', model='lite_net', scale=.125, epochs=15,
+    _lite,
+    _lite.replace(name='lite93', about='a wider net, for longer: aims at 93% on two CPU cores', widths=(64,256,256), epochs=8),
+    _lite.replace(name='lite94', about='the same for longer, six views: aims at 94% on two CPU cores', widths=(64,256,256), epochs=10, tta='six'),
+    Recipe('small', 'the net of lite without its tricks', model='lite_net', act='gelu', scale=.125, epochs=15,
            lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0),
     Recipe('digits', 'the embedded digits: the custom ResNet at an eighth of its width, in seconds', width=8, epochs=20, bs=64,
            lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0),
@@ -275,6 +282,17 @@ recipes |= {r.name: r for r in (_spec.replace(name=f'spec-{name}', about=about, 
     ('dropout', 'spec with dropout of .1 after each activation', dict(dropout=.1)),
     ('lr.1', 'spec with LRMAX .1, near the pick of the range test', _cycle(.1, 100)),
     ('lr1.2', 'spec with LRMAX 1.2, three times as high', _cycle(1.2, 100))))}
+
+# `lite` without one of its methods
+recipes |= {r.name: r for r in (_lite.replace(name=f'lite-{name}', about=f'lite {about}', **fields) for name,about,fields in (
+    ('sharp', 'without label smoothing', dict(smoothing=0.)),
+    ('relu', 'with ReLU in place of GELU', dict(act='relu')),
+    ('stem', 'with a first layer that is trained, not whitening', dict(stem='conv')),
+    ('batchnorm', 'with BatchNorms whose scale is trained, and biases at the rate of all', dict(norm='batch', bias_lr=1.)),
+    ('noema', 'without the average of the weights', dict(ema=0.)),
+    ('random', "with PyTorch's random start in place of the dirac one", dict(init='default')),
+    ('sgd', 'with Nesterov SGD in place of Muon', dict(opt='nesterov', **_rates(.75))),
+    ('flip', 'with a flip that is drawn anew each time', dict(alternate=False))))}
 
 def get_recipe(
     name:str, # of one of `recipes`

@@ -429,14 +429,16 @@ def _autocast_kept(): # one that is left open by an interrupted batch would go o
             if torch.is_autocast_enabled(k)!=on: torch.set_autocast_enabled(k, on); torch.autocast_decrement_nesting(); torch.clear_autocast_cache()
             torch.set_autocast_dtype(k, dtype)
 
-def _sweep(learn, lrs, seed, on, stop, after_step):
+def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
     "Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite. Everything is then as before"
     losses,ours,fixed = [],[],[o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
     def all_batches(): # instead of the learner's own: ends after so many steps, wherever epochs end
         valid = list(learn.dls.valid) if on=='valid' else None
         learn.n_iter,mean,best = len(lrs),0.,math.inf
+        groups = len(learn.opt.hypers)
+        _need('lr_range_test', not ratios or len(ratios)==groups, f'ratios={ratios}: needs one for each of the {groups} parameter groups')
         for (i,lr),b in zip(enumerate(lrs), _endless(learn.dls.train)):
-            learn.opt.set_hyper('lr', float(lr))
+            learn.opt.set_hyper('lr', [float(lr*o) for o in ratios] if ratios else float(lr))
             with suppress(CancelTrainException, CancelEpochException): learn.one_batch(i, b)
             losses.append(_valid_loss(learn, valid) if valid else learn.loss.item())
             after_step()
@@ -492,6 +494,7 @@ def lr_range_test(self:Learner,
     stop:float|None=4., # end when the loss exceeds its least so many times; None: go on
     skip:int=0, # first steps that no rule looks at
     factor:float|None=None, # growth of the rate in each step, instead of `end`
+    ratios=None, # of the rates of the parameter groups to that of the last, which is swept; by default all have the same
 ) -> LRRangeTest:
     "Find LRMAX and LRMIN by training at growing rates (Smith 2015, arXiv 1506.01186); the learner is afterwards exactly as before"
     need = partial(_need, 'lr_range_test')
@@ -501,6 +504,7 @@ def lr_range_test(self:Learner,
     need(n_batches, 'the training set has no batch; give it more images, or a smaller bs')
     end = check_sweep(start, end, n, mode, on, rule, zoom, stop, skip, factor)
     need(on=='train' or len(self.dls.loaders)>1 and len(self.dls.valid), 'on=valid: there are no validation images')
+    need(ratios is None or is_listy(ratios) and all(_number(o) and o>0 for o in ratios), f'ratios={ratios}: needs numbers above 0')
     seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds) if is_iter(seeds) else []
     need(seeds and all(_whole(o) and o>=0 for o in seeds), 'seeds: needs a number, 1 or more, or a list of whole numbers')
 
@@ -508,7 +512,7 @@ def lr_range_test(self:Learner,
     notes = [f'{n} steps go through the {n_batches} batches {n/n_batches:.1f} times, so the loss also falls because images return'] if n>n_batches else []
     def test(start, end, coarse=None):
         lrs = (np.geomspace if mode=='exp' else np.linspace)(start, end, n)
-        losses,ended = zip(*(_sweep(self, lrs, int(o), on, stop, lambda: bar.update(next(done))) for o in seeds))
+        losses,ended = zip(*(_sweep(self, lrs, int(o), on, stop, lambda: bar.update(next(done)), ratios) for o in seeds))
         return LRRangeTest(lrs, list(losses), mode, rule, skip, [*notes, *filter(None, dict.fromkeys(ended)), *(f'coarse: {o}' for o in (coarse.warnings[len(notes):] if coarse else ()))], coarse)
     bar.update(0)
     res = test(start, end)

@@ -356,7 +356,7 @@ def train(
     return train_many(recipe, source, [seed], out, device, cbs, **fields)[0]
 
 # %% ../nbs/08_train.ipynb #3d64bf9b
-@delegates(Learner.lr_range_test)
+@delegates(Learner.lr_range_test, but='ratios')
 def find_lr(
     recipe, # a `Recipe`, or the name of one; a held-out tenth of the training images takes the place of test images
     source, # as in `train`
@@ -368,11 +368,10 @@ def find_lr(
     "Run the LR range test on the untrained network of `recipe`, as its `lr_test` says or `kwargs`"
     recipe = _as_recipe(recipe)
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
-    if recipe.bias_lr!=1: raise InputError(f'bias_lr={recipe.bias_lr}: the test raises one rate for all parameters; set bias_lr=1')
     with _run_folder(out, f'{recipe.name}-find', 'lr_range.csv') as run:
         learn = _learner(recipe, make_dls(recipe, source, device), 0)
         kwargs = merge({k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}, kwargs) # an end replaces a factor
-        res = learn.lr_range_test(seeds=seeds, **kwargs)
+        res = learn.lr_range_test(seeds=seeds, ratios=[recipe.bias_lr,1.] if recipe.bias_lr!=1 else None, **kwargs)
         _write_setting(run, recipe, learn, source, 0)
         def clean(o): return {k: clean(v) for k,v in o.items()} if isinstance(o, dict) else None if isinstance(o, float) and not math.isfinite(o) else o
         facts = dict(lr_max=res.lr_max, lr_min=res.lr_min, reasons=res.reasons, warnings=res.warnings, spread=res.spread.T.to_dict(),
