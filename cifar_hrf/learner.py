@@ -214,7 +214,8 @@ class FastWrapper(OptimWrapper):
     @property
     def hypers(self):
         keys = [(name, *(k.split('__')+[None])[:2]) for k,name in self.fwd_map.items()]
-        return [{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys} for pg in self.opt.param_groups]
+        values = [{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys} for pg in self.opt.param_groups]
+        return [{k: o for k,o in d.items() if o is not None} for d in values] # loggers take numbers
     def set_hyper(self, k, v):
         if isinstance(v, float): self._set_hyper(k, [v]*len(self.opt.param_groups))
         else: super().set_hyper(k, v)

@@ -7,8 +7,10 @@ __all__ = ['environment', 'read_recipe', 'read_history', 'make_dls', 'Checkpoint
            'Run', 'load_run', 'Parser', 'command', 'auto_recipe', 'hrf_train', 'hrf_find']
 
 # %% ../nbs/08_train.ipynb #fb0c03dc
-import argparse, contextlib, dataclasses, hashlib, io, itertools, platform, shutil, signal, subprocess, sys, tempfile, threading, zipfile
+import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, platform, shutil, signal, subprocess, sys, tempfile, threading, zipfile
 from datetime import datetime, timezone
+try: import fcntl
+except ImportError: fcntl = None # Windows
 import fastai, matplotlib, torchvision
 from fastai.vision.all import *
 from safetensors import SafetensorError
@@ -129,10 +131,22 @@ def _new_run(out, name):
     return run,made
 
 @contextmanager
+def _alone(run):
+    "Nobody else trains the run in the folder `run` meanwhile, as far as the system can tell"
+    fd = os.open(run, os.O_RDONLY) if fcntl else None
+    try:
+        try: fcntl and fcntl.flock(fd, fcntl.LOCK_EX|fcntl.LOCK_NB) # ends with the process, however that ends
+        except OSError as e: # or a file system that knows no locks
+            if e.errno in (errno.EWOULDBLOCK, errno.EACCES): raise InputError(f'{run}: another process trains this run; wait for it, or stop it') from e
+        yield
+    finally: fcntl and os.close(fd)
+
+@contextmanager
 def _run_folder(out, name, figures):
     "A new run folder; removed if the block fails before it has the file `figures`"
     run,made = _new_run(out, f'{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}')
-    try: yield run
+    try:
+        with _alone(run): yield run
     finally:
         if not (run/figures).exists():
             shutil.rmtree(run, ignore_errors=True)
@@ -294,6 +308,9 @@ def resume_run(
     "Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop"
     start,run = time.perf_counter(),Path(run)
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
+    with _alone(run): return _resume(run, source, device, cbs, start)
+
+def _resume(run, source, device, cbs, start):
     recipe,env = read_recipe(run),_read_env(run)
     status = _read_json(run/'summary.json', 'status')['status'] if (run/'summary.json').exists() else 'unfinished'
     if status in ('complete','diverged'): raise InputError(f'--resume {run}: this run is {status}; there is nothing to go on with')
@@ -409,6 +426,12 @@ class Run:
         learn = _recipe_learner(self.recipe, make_dls(self.recipe, source), self.model, self.env['precision'])
         learn.model.to(learn.dls.device)
         return learn
+
+    def interpret(self,
+        source, # as in `learner`
+    ) -> ImageInterpretation:
+        "The predictions of this run's last weights on the images that it was evaluated on"
+        return ImageInterpretation.from_learner(self.learner(source))
 
 _readers = {'recipe.json': read_recipe, 'env.json': _read_env,
             'summary.json': lambda run: _read_json(run/'summary.json', 'status', 'accuracy'), 'history.csv': read_history}
