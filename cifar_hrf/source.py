@@ -82,15 +82,19 @@ def image_files(
     return L(f for o in splits for fs in files.get(o, {}).values() for f in fs)
 
 # %% ../nbs/00_source.ipynb #081d257f
+def _home(folder): # of fastai: 'data' or 'storage'
+    try: return fastai_path(folder)
+    except OSError as e: raise InputError(f"{os.getenv('FASTAI_HOME', '~/.fastai')}: cannot be written ({e.strerror}); name another folder: FASTAI_HOME=...") from e
+
 def is_digits(
     path:Path, # class-folder tree
 ) -> bool:
     "Is `path` the tree of the embedded digits?"
-    return path==fastai_path('data')/'sklearn_digits'
+    return path==_home('data')/'sklearn_digits'
 
 def digits_path() -> Path: # class-folder tree with 1,437 training and 360 test images, 32×32 RGB
     "scikit-learn's `load_digits` as a class-folder tree in fastai's data folder, written on first use"
-    path = fastai_path('data')/'sklearn_digits'
+    path = _home('data')/'sklearn_digits'
     if path.exists(): return path
     digits = load_digits()
     ids = train_test_split(np.arange(len(digits.target)), test_size=.2, stratify=digits.target, random_state=0)
@@ -150,7 +154,7 @@ def convert_batches(
     batches = _batches(path)
     for o in _md5:
         if o not in batches: raise InputError(f'{path}: {o} is missing; get the archive again')
-    dest = fastai_path('data')/f"cifar10-{hashlib.md5(b''.join(batches[o] for o in _md5)).hexdigest()[:12]}"
+    dest = _home('data')/f"cifar10-{hashlib.md5(b''.join(batches[o] for o in _md5)).hexdigest()[:12]}"
     if dest.exists(): return dest
     arrays = {o: read_batch(batches[o], path/o) for o in _md5}
     intact = {o: hashlib.md5(batches[o]).hexdigest()==_md5[o] for o in _md5}
@@ -201,7 +205,7 @@ def data_path(
 def auto_source() -> tuple: # name, sentence that says why and how to choose
     "The data to train on when none is named: CIFAR-10 where it is found or worth downloading, else the digits"
     other = 'For the embedded digits: --data digits'
-    if (fastai_path('data')/'cifar10').exists(): return 'cifar10', f'CIFAR-10, found on this machine. {other}'
+    if (_home('data')/'cifar10').exists(): return 'cifar10', f'CIFAR-10, found on this machine. {other}'
     if not torch.cuda.is_available(): why = 'CIFAR-10 is not on this machine, and there is no GPU'
     else:
         try: cifar_path()
@@ -245,4 +249,4 @@ def fingerprint(
 
 def cache_path() -> Path: # folder for what can be computed again
     "Where this package keeps decoded images and statistics, in fastai's folder"
-    return fastai_path('storage')/'cifar_hrf'
+    return _home('storage')/'cifar_hrf'
