@@ -94,6 +94,7 @@ class History(Callback):
 class RunProgress(Callback):
     "One progress bar for the whole run, or all of several `runs`, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
+    mbar = SimpleNamespace(update_graph=noop) # for `ShowGraphCallback`; a run's graph is its curves.png
     columns = dict(epoch='5d', train_loss='11.4f', train_acc='10.4f', clean_acc='10.4f', valid_loss='11.4f', valid_acc='10.4f', lr='9.2g', seconds='8.1f')
 
     def __init__(self, before:int=0, runs:int=1, since:float|None=None): store_attr() # runs done before; in all; when the first began

@@ -235,6 +235,8 @@ def resident(
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
     if cache is None: cache = cache_path()
+    try: device = torch.empty(0, device=device or dls.device or default_device()).device
+    except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
     res = copy(dls)
     for dl in dls.loaders: _check_resident(dl)
     with no_random(): # the same random state after it, whether files were read or not
@@ -244,7 +246,7 @@ def resident(
         if x.shape[1:]!=items[0][0].shape[1:]:
             raise InputError(f'{_item_name(dl, 0)}: is of size {_wh(x)}, training images of {_wh(items[0][0])}; resize them')
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
-    res.device = torch.device(device or dls.device or default_device())
+    res.device = device
     return res
 
 # %% ../nbs/02_loaders.ipynb #5c07ef9b

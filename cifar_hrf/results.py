@@ -51,6 +51,11 @@ def _damaged(path):
     if os.path.exists(checkpoint) and not zipfile.is_zipfile(checkpoint):
         yield f'{checkpoint}: not intact; the figures can be read, but the run cannot go on from there; remove it, and the run begins anew'
 
+def _resumed_elsewhere(path, env):
+    "Where a run went on under other conditions than it began with"
+    other = [f'{k} {env.get(k)}, then {o[k]}' for o in (env.get('resumed') or []) if isinstance(o, dict) for k in o if k not in ('epochs','time') and o[k]!=env.get(k)]
+    if other: yield f"{path}: was stopped, and went on under other conditions ({'; '.join(dict.fromkeys(other))}), so it is not the same to the last bit as one that was not"
+
 def _changed(recipe): # against the recipe of that name, or against the defaults if there is none
     named = dataclasses.asdict(recipes.get(recipe.name) or Recipe(recipe.name))
     return ' '.join(f'{k}={v}' for k,v in dataclasses.asdict(recipe).items() if v!=named[k] and k not in ('about','lr_test'))
@@ -70,10 +75,11 @@ def _run_row(path, run):
     if faults:
         told = {'summary.json': f"{s.get('status')}, accuracy {s.get('accuracy')}", 'history.csv': f'epochs: {0 if h is None else len(h)}'}
         faults[-1] += f"; what can be read: {', '.join(f'{k} ({told[k]})' if k in told else k for k in parts) or 'nothing'}"
+    early = [f'{path}: ended after {len(h)} of {recipe.epochs} epochs, by a callback; its accuracy counts'] if not faults and s['status']=='complete' and len(h)<recipe.epochs else []
     m,last = _run_name.fullmatch(path.absolute().name),{} if h is None or not len(h) else h.iloc[-1]
     row = {k: o for k in _columns if isinstance(o := s.get(k, env.get(k)), (str,int,float)) and not _odd({k: o})}
     row.update(run=run, recipe=m[1] if m else 'unknown', changed='?', status='unreadable' if faults else s['status'],
-               fault='; '.join([*faults, *_damaged(path)]) or None)
+               fault='; '.join([*faults, *early, *_resumed_elsewhere(path, env), *_damaged(path)]) or None)
     if m: row.setdefault('seed', int(m[2]))
     if recipe: row.update(recipe=recipe.name, changed=_changed(recipe), tta=None if recipe.tta=='none' else recipe.tta)
     if h is not None: row.update(epochs=len(h), clean_acc=last.get('clean_acc'), best_acc=h.valid_acc.max())
@@ -127,7 +133,7 @@ def read_runs(
 _data,_setting = 'evaluated_on n_valid n_train fingerprint'.split(),'recipe changed n_params epochs'.split()
 
 def _same(g, columns, hint='', seeds=()): # hint: how to keep them apart
-    def name(i): return g.get('run', g.get('seed', g.index.to_series()).map('seed {}'.format))[i]
+    def name(i): return next((o for o in (g.run[i] if 'run' in g else None, f'seed {g.seed[i]}' if 'seed' in g else None) if isinstance(o, str)), f'row {i}')
     known = g[g.status!='unreadable'] if 'status' in g else g
     for c in columns:
         if c not in known: continue
@@ -136,7 +142,7 @@ def _same(g, columns, hint='', seeds=()): # hint: how to keep them apart
         for i in x.index[x!=x.iloc[0]][:1] if len(x) else ():
             raise InputError(f'{name(x.index[0])} and {name(i)} differ in {c} ({str(x.iloc[0])[:60]}; {str(x[i])[:60]}): leave one out, '
                              f'{hint.format(c)}or mix them all the same (--mix)')
-    for _,d in g[g.seed.notna()].groupby(seeds, sort=False) if seeds else ():
+    for _,d in known[known.seed.notna()].groupby(seeds, sort=False) if seeds else ():
         if len(d)>1: raise InputError(f'{name(d.index[0])} and {name(d.index[1])} have the same recipe and seed, {d.seed.iloc[0]}, so they are not two '
                                       'independent runs: leave one out, or mix them all the same (--mix)')
 

@@ -7,7 +7,7 @@ __all__ = ['environment', 'read_recipe', 'read_history', 'make_dls', 'Checkpoint
            'Run', 'load_run', 'Parser', 'command', 'auto_recipe', 'hrf_train', 'hrf_find']
 
 # %% ../nbs/08_train.ipynb #fb0c03dc
-import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, platform, shutil, signal, subprocess, sys, tempfile, threading, zipfile
+import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, operator, platform, shlex, shutil, signal, subprocess, sys, tempfile, threading, zipfile
 from datetime import datetime, timezone
 try: import fcntl
 except ImportError: fcntl = None # Windows
@@ -191,7 +191,7 @@ def _write_setting(run, recipe, learn, source, seed):
 class Checkpoint(Callback):
     "Writes what the rest of a fit depends on to `path`, at the ends of epochs, at most once in `every` seconds; begins from `state`, which it wrote, if given"
     order,every = StopDiverged.order+1,10.
-    def __init__(self, path:Path, state:dict|None=None, **kept): store_attr('path,state,kept'); self.written,self.asked = -math.inf,False # kept: written too
+    def __init__(self, path:Path, state:dict|None=None, **kept): store_attr('path,state,kept'); self.written,self.asked,self.fitting = -math.inf,False,False # kept: written too
 
     def _parts(self): # whose `state_dict` is kept
         return dict(model=self.model, opt=self.opt, **({'scaler': self.learn.scaler} if hasattr(self, 'mixed_precision') else {}),
@@ -226,15 +226,23 @@ class Checkpoint(Callback):
 
     @contextmanager
     def stoppable(self):
-        "Ctrl-C and SIGTERM end the fit after the batch at hand; Ctrl-C again, at once"
+        "Ctrl-C and SIGTERM end a fit after the batch at hand; again, or outside of a fit, at once"
         def ask(*_):
-            if self.asked: raise KeyboardInterrupt
+            if self.asked or not self.fitting: raise KeyboardInterrupt
             self.asked = True
         if threading.current_thread() is not threading.main_thread(): yield; return # the others get no signals
         kept = {o: signal.signal(o, ask) for o in (signal.SIGINT,signal.SIGTERM)}
         try: yield
         finally:
             for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
+
+@contextmanager
+def _undisturbed(): # by the signals that stop a run
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    kept = {o: signal.signal(o, signal.SIG_IGN) for o in (signal.SIGINT,signal.SIGTERM)}
+    try: yield
+    finally:
+        for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
 
 def _load_checkpoint(path, of, epochs):
     "What `Checkpoint` wrote for the run `of`, which has so many epochs; {} if it has not yet"
@@ -252,11 +260,12 @@ def _load_checkpoint(path, of, epochs):
 def _epochs_from(learn, first): # instead of a learner's `_do_fit`; fastai's `SkipToEpoch` would run the events of epochs that are left out
     for learn.epoch in range(first, learn.n_epoch): learn._with_events(learn._do_epoch, 'epoch', CancelEpochException)
 
-def _train(run, recipe, learn, seed, cbs, progress, start, state=None):
-    "Train to the end in the folder `run`; from `state`, if the run has begun"
+def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
+    "Train to the end in the folder `run`; from `state`, {} for the beginning, if the run is not new"
     learn.remove_cb(ProgressCallback)
-    dls,model,state,more = learn.dls,learn.model,state or {},{}
-    before = state.get('seconds', 0)-start
+    dls,model,more = learn.dls,learn.model,{}
+    new,state = state is None,state or {}
+    before,first = state.get('seconds', 0)-start,state.get('epochs', 0)
     def seconds(): return before+time.perf_counter()
     history = History(run/'history.csv')
     checkpoint = Checkpoint(run/'checkpoint.pt', state, of=lambda: _of(recipe, seed), seconds=seconds)
@@ -266,34 +275,44 @@ def _train(run, recipe, learn, seed, cbs, progress, start, state=None):
                        seconds=seconds(), n_params=total_params(model)[0])
         _write(run/'summary.json', json.dumps(figures, indent=2))
     if not state: summary('unfinished')
-    if first := state.get('epochs', 0): learn._do_fit = partial(_epochs_from, learn, first)
+    if first: learn._do_fit = partial(_epochs_from, learn, first)
     try:
         with checkpoint.stoppable():
+            checkpoint.fitting = True
             learn.fit(recipe.epochs, cbs=[recipe.schedule(), history, RunProgress(**progress), *([EMA(recipe.ema)] if recipe.ema else []), *L(cbs), checkpoint])
-        diverged = learn.stop_diverged.diverged
-        if not diverged: _write(run/'model.safetensors', save({k: v.contiguous() for k,v in model.state_dict().items()}))
-        if history.rows: _figure(run/'curves.png', plot_curves(history.df))
-        else: _write(run/'history.csv', history.df.to_csv(index=False)) # ended within its first epoch
-        learn.recorder.plot_sched()
-        for ax in plt.gcf().axes: ax.set_xlabel('step')
-        _figure(run/'schedule.png', plt.gcf())
-        if not diverged:
-            preds,targs = learn.get_preds()
-            if recipe.tta!='none': more = dict(accuracy_tta=float(learn.validate(cbs=TTA(recipe.tta))[1]), tta=recipe.tta)
-            _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
-            _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
-        summary('diverged' if diverged else 'complete')
+            checkpoint.fitting = False
+            diverged = learn.stop_diverged.diverged
+            if not diverged: _write(run/'model.safetensors', save({k: v.contiguous() for k,v in model.state_dict().items()}))
+            if history.rows: _figure(run/'curves.png', plot_curves(history.df))
+            else: _write(run/'history.csv', history.df.to_csv(index=False)) # ended within its first epoch
+            learn.recorder.plot_sched()
+            for ax in plt.gcf().axes: ax.set_xlabel('step')
+            _figure(run/'schedule.png', plt.gcf())
+            if not diverged:
+                preds,targs = learn.get_preds()
+                if recipe.tta!='none': more = dict(accuracy_tta=float(learn.validate(cbs=TTA(recipe.tta))[1]), tta=recipe.tta)
+                _figure(run/'misclassified.png', plot_misclassified(dls.valid, preds, targs))
+                _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
+            summary('diverged' if diverged else 'complete')
     except (KeyboardInterrupt, Exception) as e:
-        stopped,wrong_input,more_epochs = isinstance(e, KeyboardInterrupt),isinstance(e, InputError),len(history.rows)>first
-        with contextlib.suppress(InputError): # the disk may be full
-            if more_epochs or not (state or stopped or wrong_input): summary('stopped' if stopped else 'failed')
-            elif not state: (run/'summary.json').unlink() # there is nothing to keep
-        go_on = f'; go on with: hrf_train --resume {run}' if more_epochs or (stopped and state) else ''
-        if stopped: raise KeyboardInterrupt(f'stopped{go_on}') from e
-        if wrong_input: raise InputError(e.args[0].split('\n\t')[-1]+go_on) from e # without fastai's note on where
-        raise
+        with _undisturbed():
+            stopped,wrong_input,more_epochs = isinstance(e, KeyboardInterrupt),isinstance(e, InputError),len(history.rows)>first
+            with contextlib.suppress(InputError): # the disk may be full
+                if more_epochs or not (state or stopped or wrong_input):
+                    summary('stopped' if stopped else 'failed')
+                    if not history.rows: _write(run/'history.csv', history.df.to_csv(index=False))
+                elif new: (run/'summary.json').unlink() # there is nothing to keep
+            go_on = f'; go on with: {_resume_command(run, source)}' if more_epochs or (stopped and not new) else ''
+            if stopped: raise KeyboardInterrupt(f'stopped{go_on}') from e
+            if wrong_input: raise InputError(e.args[0].split('\n\t')[-1]+go_on) from e # without fastai's note on where
+            raise
     with contextlib.suppress(FileNotFoundError): checkpoint.path.unlink()
     return run
+
+def _same_images(dls, env, source, run):
+    if _data_facts(dls)['fingerprint']!=env['fingerprint']: raise InputError(f'{source}: not the images that {run} was trained on; name these: --data FOLDER')
+
+def _resume_command(run, source): return f"hrf_train --resume {shlex.quote(str(run))}" + (f' --data {shlex.quote(str(source))}' if source not in ('cifar10','digits') else '')
 
 def _of(recipe, seed): return hashlib.blake2b(f'{recipe.replace(about="").to_json()} {seed}'.encode(), digest_size=16).hexdigest()
 
@@ -305,12 +324,14 @@ def resume_run(
     device=None, # by default the GPU, if there is one
     cbs=None, # further callbacks, as it had them; their state begins anew, but for those with `load_state_dict`
 ) -> Path: # the run folder
-    "Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop"
-    start,run = time.perf_counter(),Path(run)
+    """Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop
+    (but for callbacks that carry gradients or the like from one epoch into the next)"""
+    start,run = time.perf_counter(),Path(run).expanduser()
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
     with _alone(run): return _resume(run, source, device, cbs, start)
 
 def _resume(run, source, device, cbs, start):
+    if not any((run/o).exists() for o in ('recipe.json','env.json')): raise InputError(f'--resume {run}: not a run folder; name one of those within it, if it has some')
     recipe,env = read_recipe(run),_read_env(run)
     status = _read_json(run/'summary.json', 'status')['status'] if (run/'summary.json').exists() else 'unfinished'
     if status in ('complete','diverged'): raise InputError(f'--resume {run}: this run is {status}; there is nothing to go on with')
@@ -318,7 +339,7 @@ def _resume(run, source, device, cbs, start):
     if source is None: source = env['data']
     if source not in ('cifar10','digits') and source==env['data']: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
     dls = make_dls(recipe, source, device)
-    if _data_facts(dls)['fingerprint']!=env['fingerprint']: raise InputError(f'{source}: not the images that {run} was trained on; name these: --data FOLDER')
+    _same_images(dls, env, source, run)
     for o in run.glob('.part-*'): shutil.rmtree(o, ignore_errors=True) # of a write that was cut short
     now = environment(dls.device, env['seed'])
     other = {k: (env[k],now[k]) for k in _conditions if env[k]!=now[k]}
@@ -327,24 +348,31 @@ def _resume(run, source, device, cbs, start):
     env['resumed'] = [*env.get('resumed', []), dict(epochs=state.get('epochs', 0), **{k: now[k] for k in ('time','commit','dirty','cifar_hrf',*other)})]
     _write(run/'env.json', json.dumps(env, indent=2))
     print(f"goes on after epoch {state.get('epochs', 0)} of {recipe.epochs}")
-    return _train(run, recipe, learn, env['seed'], cbs, {}, start, state)
+    return _train(run, recipe, learn, source, env['seed'], cbs, {}, start, state)
 
 # %% ../nbs/08_train.ipynb #c4ec0004
+def _as_shown(recipe, source): # to the digits, which are never mirrored
+    plain = recipe.replace(flip=0., alternate=False)
+    if plain==recipe or not is_digits(data_path(source)): return recipe
+    print('digits are not mirrored in training: flip=0, alternate=False')
+    return plain
+
 def train_many(
     recipe, # a `Recipe`, or the name of one
     source, # as in `train`
     seeds=5, # so many (0, 1 ...), or which
     out='runs', # folder in which each run's own folder is made
     device=None, # by default the GPU, if there is one
-    cbs=None, # further callbacks
+    cbs=None, # further callbacks, the same for all
     **fields # of the recipe, changed
 ) -> list: # the run folders
     "Train `recipe` on `source` with each of `seeds`; one that fails or diverges leaves its folder too, and the others go on"
     begin,recipe = time.perf_counter(),_as_recipe(recipe).replace(**fields)
-    seeds = list(range(seeds)) if isinstance(seeds, int) and not isinstance(seeds, bool) else [*seeds] if is_listy(seeds) or isinstance(seeds, range) else []
-    if not (seeds and all(type(o) is int and 0<=o<2**32 for o in seeds) and len(set(seeds))==len(seeds)):
-        raise InputError('seeds: needs a number, 1 or more, or a list of different whole numbers')
-    res,dls,since = [],None,time.time()
+    try: seeds = [operator.index(o) for o in (range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds)]
+    except TypeError: seeds = []
+    if not (seeds and all(0<=o<2**32 for o in seeds) and len(set(seeds))==len(seeds)):
+        raise InputError('seeds: needs a number, 1 or more, or a list of different whole numbers from 0 to 2**32-1')
+    res,dls,since,recipe = [],None,time.time(),_as_shown(recipe, source)
     for i,seed in enumerate(seeds):
         start = begin if i==0 else time.perf_counter()
         with _run_folder(out, f'{recipe.name}-s{seed}', 'summary.json') as run:
@@ -353,11 +381,14 @@ def train_many(
             _write_setting(run, recipe, learn, source, seed)
             if len(seeds)>1: print(f'seed {seed}, run {i+1} of {len(seeds)}')
             res.append(run)
-            try: _train(run, recipe, learn, seed, cbs, dict(before=i, runs=len(seeds), since=since), start)
+            try: _train(run, recipe, learn, source, seed, cbs, dict(before=i, runs=len(seeds), since=since), start)
             except InputError: raise
+            except KeyboardInterrupt as e:
+                if len(seeds)==1: raise
+                raise KeyboardInterrupt(f"{e}; {i} of {len(seeds)} seeds were done before" + (f"; not begun: {', '.join(map(str, seeds[i+1:]))}" if seeds[i+1:] else '')) from e
             except Exception as e:
                 if len(seeds)==1: raise
-                print(f'seed {seed} failed: {type(e).__name__}: {" ".join(str(e).split())[:200]}')
+                print(f'\nseed {seed} failed: {type(e).__name__}: {" ".join(str(e).split())[:200]}')
     return res
 
 def train(
@@ -385,6 +416,7 @@ def find_lr(
     "Run the LR range test on the untrained network of `recipe`, as its `lr_test` says or `kwargs`"
     recipe = _as_recipe(recipe)
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
+    recipe = _as_shown(recipe, source)
     with _run_folder(out, f'{recipe.name}-find', 'lr_range.csv') as run:
         learn = _learner(recipe, make_dls(recipe, source, device), 0)
         kwargs = merge({k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}, kwargs) # an end replaces a factor
@@ -413,6 +445,7 @@ class Run:
     @property
     def model(self) -> nn.Module:
         "The trained network, on the CPU, in evaluation mode"
+        if not (self.path/'model.safetensors').exists(): raise InputError(f"{self.path}: has no weights; this run is {self.summary['status']}")
         model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
         try: model.load_state_dict(load_file(self.path/'model.safetensors'))
         except (SafetensorError, OSError, RuntimeError) as e:
@@ -423,7 +456,9 @@ class Run:
         source, # the data it was trained on, as in `cifar_dls`
     ) -> Learner:
         "A `Learner` with this run's data, weights and precision"
-        learn = _recipe_learner(self.recipe, make_dls(self.recipe, source), self.model, self.env['precision'])
+        dls = make_dls(self.recipe, source)
+        _same_images(dls, self.env, source, self.path)
+        learn = _recipe_learner(self.recipe, dls, self.model, self.env['precision'])
         learn.model.to(learn.dls.device)
         return learn
 
@@ -440,7 +475,7 @@ def load_run(
     path:str|Path, # a run folder
 ) -> Run:
     "What `train` wrote"
-    path,parts,faults = Path(path),{},[]
+    path,parts,faults = Path(path).expanduser(),{},[]
     if not path.is_dir(): raise InputError(f'{str(path)[:100]}: no such run folder')
     for name,f in _readers.items():
         try: parts[name] = f(path)
@@ -457,12 +492,18 @@ class Parser(argparse.ArgumentParser):
 def command(
     name:str, # of the command, for messages
 ):
-    "What all commands do with bad input: one line on standard error, exit status 2. Ctrl-C leaves with 130"
+    "What all commands do with bad input: one line on standard error, exit status 2. Ctrl-C and SIGTERM leave with 130"
+    def stop(*_): raise KeyboardInterrupt
+    if main := threading.current_thread() is threading.main_thread(): kept = signal.signal(signal.SIGTERM, stop)
     matplotlib.use('agg')
     warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
     try: yield
     except InputError as e: print(f'{name}: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
-    except KeyboardInterrupt as e: print(f"\n{str(e) or 'stopped'}", file=sys.stderr); sys.exit(130)
+    except KeyboardInterrupt as e:
+        if main: signal.signal(signal.SIGINT, signal.SIG_IGN) # the process is about to end
+        print(f"\n{str(e) or 'stopped'}", file=sys.stderr); sys.exit(130)
+    finally:
+        if main: signal.signal(signal.SIGTERM, ifnone(kept, signal.SIG_DFL))
 
 def _whole(low, high=10**6):
     def _read(s):
@@ -527,7 +568,8 @@ def _report(paths):
     "Say how runs went; exit status 1 if one of them has no accuracy"
     good = []
     for path in paths:
-        run = load_run(path)
+        try: run = load_run(path)
+        except InputError as e: print(f'hrf_train: {e}', file=sys.stderr); continue # the others are reported all the same
         s,on = run.summary,'test' if run.recipe.valid=='test' else 'held-out'
         after = f"{s['epochs']} epoch{'s' if s['epochs']!=1 else ''}"
         if s['status']=='complete': good.append(s['accuracy'])
@@ -540,7 +582,7 @@ def _report(paths):
               f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{path}: curves.png, misclassified.png, confusion.png, history.csv ...")
     if len(paths)>1 and good:
         print(f"\n{len(good)} of {len(paths)} runs complete: mean {np.mean(good):.2%}" + (f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else '') +
-              f', {min(good):.2%} to {max(good):.2%}; intervals and comparisons: hrf_results {Path(paths[0]).parent}')
+              f', {min(good):.2%} to {max(good):.2%}; intervals and comparisons: hrf_results {shlex.quote(str(Path(paths[0]).parent))}')
     if len(good)<len(paths): sys.exit(1)
 
 def hrf_find(

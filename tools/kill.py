@@ -1,19 +1,20 @@
 """Kill runs at random moments, go on with each, and compare it with the run that nobody stopped: kill.py [TABLE.csv [RUNS]]
 Half of the moments are any time, a quarter within the writing of a checkpoint, a quarter in validation; every third run is killed once more while it goes on."""
-import json, random, subprocess, sys, tempfile
+import json, shutil, subprocess, sys, tempfile
 from pathlib import Path
 import pandas as pd
 import torch
 from fastprogress.fastprogress import progress_bar
 from safetensors.torch import load_file
 from cifar_hrf.recipes import recipes
+from cifar_hrf.source import digits_path
 from cifar_hrf.train import environment, load_run
 
 child = """
 import os, random, signal, sys, threading, time
 from cifar_hrf.all import *
 import cifar_hrf.source as source, cifar_hrf.train as this
-kind,seed,duration,folder,recipe = sys.argv[1:]
+kind,seed,duration,data,folder,recipe = sys.argv[1:]
 chance = random.Random(f'{seed} {recipe}')
 this.Checkpoint.every = 0. # one at each epoch's end
 def die(): os.kill(os.getpid(), signal.SIGKILL)
@@ -44,12 +45,12 @@ class Kill(Callback):
             if where=='after' and now(b): die()
         Path.write_bytes,source._sync,os.replace = write_part,sync_not,replace_not
 
-train(Recipe.from_json(recipe), 'digits', int(seed), folder, 'cpu', Kill()) if recipe else resume_run(folder, device='cpu', cbs=Kill())
+train(Recipe.from_json(recipe), data, int(seed), folder, 'cpu', Kill()) if recipe else resume_run(folder, data, 'cpu', Kill())
 """
 
-def killed(kind, seed, duration, folder, recipe=''):
+def killed(kind, seed, duration, data, folder, recipe=''):
     "Did the run, new if there is a `recipe`, die at a moment of `kind`?"
-    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', child, kind, *map(str, (seed,duration,folder,recipe))], capture_output=True, text=True)
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', child, kind, *map(str, (seed,duration,data,folder,recipe))], capture_output=True, text=True)
     if r.returncode not in (0,-9): sys.exit(f'kill.py: {kind}, {seed}: failed by itself: {r.stderr.strip()[-300:]}')
     return r.returncode==-9
 
@@ -67,17 +68,18 @@ def main(table='results/kill.csv', n=24):
     rows = []
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
-        killed('none', 0, 0, tmp/'whole', recipe.to_json())
+        data = shutil.copytree(digits_path(), tmp/'data') # under another name they are mirrored
+        killed('none', 0, 0, data, tmp/'whole', recipe.to_json())
         whole, = (tmp/'whole').iterdir()
         duration = load_run(whole).summary['seconds']
         for i in progress_bar(range(int(n))):
             kind,again,out,seed = ('any','write','any','validation')[i%4],i%3==2,tmp/f'{i}',0
             for shorter in 1,2,4,8: # the run may end before its moment
-                if killed(kind, seed, duration/shorter, out, recipe.replace(about=f'{i} {shorter}').to_json()): break
+                if killed(kind, seed, duration/shorter, data, out, recipe.replace(about=f'{i} {shorter}').to_json()): break
             run = max(out.iterdir(), key=lambda o: o.stat().st_mtime)
             kept = torch.load(run/'checkpoint.pt', weights_only=True)['epochs'] if (run/'checkpoint.pt').exists() else 0
-            twice = again and killed('any', i, duration/4, run)
-            if not (twice and json.loads((run/'summary.json').read_text())['status']=='complete'): killed('none', 0, 0, run)
+            twice = again and killed('any', i, duration/4, data, run)
+            if not (twice and json.loads((run/'summary.json').read_text())['status']=='complete'): killed('none', 0, 0, data, run)
             rows.append(dict(moment=kind, epochs_kept=kept, killed_again=twice, same=same(run, whole)))
     df = pd.DataFrame(rows)
     print(df.groupby('moment').agg(runs=('same','size'), same=('same','sum'), killed_again=('killed_again','sum')))
