@@ -108,7 +108,7 @@ def _table_rows(path):
 def _tidy(rows):
     df = pd.DataFrame(rows)
     df = df.reindex(columns=[*_columns, *(o for o in df if o not in _columns)])
-    df = df.assign(recipe=df.recipe.fillna('unknown').astype(str), status=df.status.fillna('complete'))
+    df = df.assign(recipe=df.recipe.astype(object).fillna('unknown').astype(str), status=df.status.astype(object).fillna('complete'))
     for k in 'accuracy','accuracy_tta': df[k] = df[k].where(df.status=='complete') # not that of the last epoch
     return df.astype({**dict.fromkeys(_counts, 'Int64'), **dict.fromkeys(_floats, float)})
 
