@@ -340,6 +340,8 @@ def _resume(run, source, device, cbs, start):
     if source not in ('cifar10','digits') and source==env['data']: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
     dls = make_dls(recipe, source, device)
     _same_images(dls, env, source, run)
+    for o in run.iterdir(): # what the run will write
+        if o.suffix in ('.csv','.json','.pt','.png','.safetensors') and o.is_dir() and o.name[0]!='.': raise InputError(f'{o}: is a folder; move it away')
     for o in run.glob('.part-*'): shutil.rmtree(o, ignore_errors=True) # of a write that was cut short
     now = environment(dls.device, env['seed'])
     other = {k: (env[k],now[k]) for k in _conditions if env[k]!=now[k]}
