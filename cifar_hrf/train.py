@@ -188,6 +188,14 @@ def _write_setting(run, recipe, learn, source, seed):
                                            evaluated_on='test' if recipe.valid=='test' else 'held out of train', **_data_facts(learn.dls)), indent=2))
 
 # %% ../nbs/08_train.ipynb #c4ec0002
+@contextmanager
+def _on_signals(f, *signals): # only the main thread gets any
+    if threading.current_thread() is not threading.main_thread(): yield; return
+    kept = {o: signal.signal(o, f) for o in signals or (signal.SIGINT,signal.SIGTERM)}
+    try: yield
+    finally:
+        for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
+
 class Checkpoint(Callback):
     "Writes what the rest of a fit depends on to `path`, at the ends of epochs, at most once in `every` seconds; begins from `state`, which it wrote, if given"
     order,every = StopDiverged.order+1,10.
@@ -230,19 +238,7 @@ class Checkpoint(Callback):
         def ask(*_):
             if self.asked or not self.fitting: raise KeyboardInterrupt
             self.asked = True
-        if threading.current_thread() is not threading.main_thread(): yield; return # the others get no signals
-        kept = {o: signal.signal(o, ask) for o in (signal.SIGINT,signal.SIGTERM)}
-        try: yield
-        finally:
-            for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
-
-@contextmanager
-def _undisturbed(): # by the signals that stop a run
-    if threading.current_thread() is not threading.main_thread(): yield; return
-    kept = {o: signal.signal(o, signal.SIG_IGN) for o in (signal.SIGINT,signal.SIGTERM)}
-    try: yield
-    finally:
-        for o,f in kept.items(): signal.signal(o, ifnone(f, signal.SIG_DFL))
+        with _on_signals(ask): yield
 
 def _load_checkpoint(path, of, epochs):
     "What `Checkpoint` wrote for the run `of`, which has so many epochs; {} if it has not yet"
@@ -281,6 +277,7 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
             checkpoint.fitting = True
             learn.fit(recipe.epochs, cbs=[recipe.schedule(), history, RunProgress(**progress), *([EMA(recipe.ema)] if recipe.ema else []), *L(cbs), checkpoint])
             checkpoint.fitting = False
+            if checkpoint.asked: raise KeyboardInterrupt # after the last batch
             diverged = learn.stop_diverged.diverged
             if not diverged: _write(run/'model.safetensors', save({k: v.contiguous() for k,v in model.state_dict().items()}))
             if history.rows: _figure(run/'curves.png', plot_curves(history.df))
@@ -295,7 +292,7 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
                 _figure(run/'confusion.png', plot_confusion(preds, targs, dls.vocab))
             summary('diverged' if diverged else 'complete')
     except (KeyboardInterrupt, Exception) as e:
-        with _undisturbed():
+        with _on_signals(signal.SIG_IGN):
             stopped,wrong_input,more_epochs = isinstance(e, KeyboardInterrupt),isinstance(e, InputError),len(history.rows)>first
             with contextlib.suppress(InputError): # the disk may be full
                 if more_epochs or not (state or stopped or wrong_input):
@@ -496,16 +493,14 @@ def command(
 ):
     "What all commands do with bad input: one line on standard error, exit status 2. Ctrl-C and SIGTERM leave with 130"
     def stop(*_): raise KeyboardInterrupt
-    if main := threading.current_thread() is threading.main_thread(): kept = signal.signal(signal.SIGTERM, stop)
     matplotlib.use('agg')
     warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
-    try: yield
+    try:
+        with _on_signals(stop, signal.SIGTERM): yield
     except InputError as e: print(f'{name}: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt as e:
-        if main: signal.signal(signal.SIGINT, signal.SIG_IGN) # the process is about to end
+        if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGINT, signal.SIG_IGN) # the process is about to end
         print(f"\n{str(e) or 'stopped'}", file=sys.stderr); sys.exit(130)
-    finally:
-        if main: signal.signal(signal.SIGTERM, ifnone(kept, signal.SIG_DFL))
 
 def _whole(low, high=10**6):
     def _read(s):
