@@ -208,7 +208,7 @@ _airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024):
     widths=(64,256,256), pad=2, alternate=True, init='dirac',
     lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
 def _rates(lr_max): return dict(lr_max=lr_max, lr_min=.2*lr_max, lr_final=.07*lr_max)
-_lite = _airbench.replace(name='lite', about='a small net for two CPU cores: aims at 90% of CIFAR-10 within minutes', widths=(32,128,128), epochs=6, bs=512,
+_lite = _airbench.replace(name='lite', about='a small net for two CPU cores: aims at 90% of CIFAR-10 within minutes', widths=(32,128,128), epochs=7, bs=512,
     opt='muon', tta='mirror', **_rates(.4))
 _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd',
     wd=1e-4, shape='linear', moms=(.95,.8,.95),
@@ -217,8 +217,8 @@ _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 +
 recipes = {r.name: r for r in (
     _spec,
     _lite,
-    _lite.replace(name='lite93', about='a wider net, for longer: aims at 93% on two CPU cores', widths=(64,256,256), epochs=8),
-    _lite.replace(name='lite94', about='the same for longer, six views: aims at 94% on two CPU cores', widths=(64,256,256), epochs=10, tta='six'),
+    _lite.replace(name='lite93', about='a wider net, for longer: aims at 93% on two CPU cores', widths=(64,256,256), epochs=10),
+    _lite.replace(name='lite94', about='the same for longer, six views: aims at 94% on two CPU cores', widths=(64,256,256), epochs=16, tta='six'),
     Recipe('small', 'the net of lite without its tricks', model='lite_net', act='gelu', scale=.125, epochs=15,
            lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0),
     Recipe('digits', 'the embedded digits: the custom ResNet at an eighth of its width, in seconds', width=8, epochs=20, bs=64,
