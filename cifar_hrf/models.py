@@ -83,11 +83,12 @@ class GhostBatchNorm(ShiftBatchNorm):
         n,c,h,w = x.shape
         k = next((k for k in range(n//self.images, 1, -1) if n%k==0), 1) # groups
         if not self.training or k==1: return super().forward(x)
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         mean,var = self.running_mean.repeat(k),self.running_var.repeat(k)
         x = x.reshape(n//k, k*c, h, w) # each k-th image is of one group
         y = F.batch_norm(x, mean, var, self.weight.repeat(k), self.bias.repeat(k), True, self.momentum, self.eps)
         self.running_mean.copy_(mean.view(k, c).mean(0)); self.running_var.copy_(var.view(k, c).mean(0)); self.num_batches_tracked += 1
-        return y.view(n, c, h, w)
+        return y.view(n, c, h, w).contiguous(memory_format=layout) # as it came: convolutions are quicker on channels last
 
 _norms = dict(batch=nn.BatchNorm2d, shift=ShiftBatchNorm, ghost=GhostBatchNorm)
 
