@@ -147,7 +147,7 @@ def _bench_step(b):
 def _bench_start(b):
     def start(cache):
         begin = time.perf_counter()
-        dls = resident(cifar_dls(b.source, bs=b.bs, valid='test', device=b.device), cache=cache)
+        dls = resident(cifar_dls(b.source, bs=b.bs, valid=.1, device=b.device), cache=cache)
         learn = hrf_learner(dls, lite_net(len(dls.vocab), size=tuple(dls.train.images.shape[-2:])))
         learn.model.to(b.device).train()
         x,y = dls.train.one_batch()
@@ -165,8 +165,8 @@ def _against(file, source, device): # seconds of a whole process: ours, the scri
     recipe = 'digits' if source=='digits' else 'record' if device.type=='cuda' else 'lite'
     def seconds(*args, cwd=None):
         start = time.perf_counter()
-        res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, cwd=cwd)
-        if res.returncode: raise InputError(f'--against {file}: failed: {(res.stderr.strip().splitlines() or ["no message"])[-1][:200]}')
+        res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', cwd=cwd)
+        if res.returncode: raise InputError(f'--against {file}: failed: {(res.stderr.strip().splitlines() or [f"it ended with status {res.returncode}"])[-1][:200]}')
         return time.perf_counter()-start
     with tempfile.TemporaryDirectory() as tmp:
         other = seconds(Path(file).absolute(), cwd=Path(file).absolute().parent)
@@ -220,7 +220,9 @@ def hrf_bench(
         source,why = (a.data,None) if a.data!='auto' else auto_source()
         if why: print(f'data: {why}')
         data_path(source) # a wrong one is found before anything is measured
-        try: Path(a.out).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(a.out).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=a.out): pass
         except OSError as e: raise InputError(f'--out {a.out[:100]}: cannot be written ({e.strerror})') from e
         env = environment(torch.device(default_device()), 0)
         def save(df):

@@ -8,9 +8,9 @@ __all__ = ['precisions', 'nesterov', 'optimizers', 'has_bf16', 'BFloat16', 'Hist
            'TTA', 'MuonSGD', 'hrf_learner']
 
 # %% ../nbs/05_learner.ipynb #38138a93
-import ctypes, functools, shutil, sys
+import ctypes, functools, inspect, shutil, sys
 from collections import deque
-from numbers import Real
+from numbers import Integral, Real
 from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.core import _inner_loop
@@ -20,6 +20,8 @@ from .source import InputError, whole
 from .loaders import clean_batches
 
 # %% ../nbs/05_learner.ipynb #54cfd727
+def _device(dls): return torch.device(dls.device or 'cpu') if hasattr(dls, 'device') else default_device() # PyTorch's loaders name none
+
 def has_bf16(
     device, # to compute on
 ) -> bool: # does it multiply bfloat16 in hardware?
@@ -33,7 +35,7 @@ class BFloat16(Callback):
     order,autocast = MixedPrecision.order,None
     def before_fit(self): self._leave() # a fit that was interrupted within a batch
     def before_batch(self):
-        self.autocast = torch.autocast(torch.device(self.dls.device).type, torch.bfloat16)
+        self.autocast = torch.autocast(_device(self.dls).type, torch.bfloat16)
         self.autocast.__enter__()
     def _leave(self):
         if self.autocast: self.autocast.__exit__(None, None, None)
@@ -199,6 +201,8 @@ class FastOptimizer(Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         if closure is not None: raise NotImplementedError('fastai optimizers currently do not support closure')
+        known = all(getattr(cb, 'func', cb) in _each for cb in self.cbs) and all(len({*map(id, ps)})==len(ps) for ps in self.param_lists)
+        if not known: return super().step() # a step of the user's own, or a parameter that is there twice: one by one
         for ps,h in zip(self.param_lists, self.hypers):
             ps = [p for p in ps if p.grad is not None]
             ss = [self.state[p] for p in ps]
@@ -215,7 +219,7 @@ class FastWrapper(OptimWrapper):
     @property
     def hypers(self):
         keys = [(name, *(k.split('__')+[None])[:2]) for k,name in self.fwd_map.items()]
-        values = [{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys} for pg in self.opt.param_groups]
+        values = [{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys if k in pg} for pg in self.opt.param_groups]
         return [{k: o for k,o in d.items() if o is not None} for d in values] # loggers take numbers
     def set_hyper(self, k, v):
         if isinstance(v, float): self._set_hyper(k, [v]*len(self.opt.param_groups))
@@ -241,7 +245,8 @@ def _fast_opt(opt):
     if type(opt) is Optimizer and all(getattr(o, 'func', o) in _each for o in opt.cbs): opt.__class__ = FastOptimizer
     elif type(opt) is OptimWrapper: opt.__class__ = FastWrapper
     if isinstance(opt, FastWrapper): opt.quicken()
-    elif not isinstance(opt, FastOptimizer):
+    elif not (isinstance(opt, FastOptimizer) or getattr(opt, 'told', False)):
+        opt.told = True
         steps = ', '.join(getattr(getattr(o, 'func', o), '__name__', type(o).__name__) for o in getattr(opt, 'cbs', []))
         print(f'fast: {type(opt).__name__} of {steps} goes on as it is, parameter by parameter')
     return opt
@@ -251,23 +256,26 @@ class FastRecorder(Recorder):
     "A `Recorder` whose losses stay on the device until somebody asks for them"
     name = 'recorder'
     def _collect(self, name):
-        waiting,smooth,losses = self.__dict__.get('_waiting'),self.__dict__['smooth_loss'],self.__dict__.get('losses')
+        waiting,smooth,losses = map(self.__dict__.get, ('_waiting','smooth_loss','losses'))
         if waiting:
-            values = torch.stack(waiting).cpu()
+            values = torch.stack(waiting).cpu().to(smooth.val.dtype)
             waiting.clear()
             for o in values:
                 smooth.count,smooth.val = smooth.count+1,torch.lerp(o, smooth.val, smooth.beta)
                 losses.append(smooth.value)
+        if name not in self.__dict__: raise AttributeError(name)
         return self.__dict__[name]
     def _kept(name): return property(lambda self: self._collect(name), lambda self,v: self.__dict__.__setitem__(name, v))
     losses,smooth_loss = _kept('losses'),_kept('smooth_loss')
 
     def before_fit(self):
+        if self.learn.recorder is self and hasattr(self.learn, 'smooth_loss'): self.learn.smooth_loss = self.learn.smooth_loss # that of the last fit stays
         self.__dict__['_waiting'] = []
         super().before_fit()
 
     def after_batch(self):
         learn = self.learn
+        if type(self.__dict__['smooth_loss']) is not AvgSmoothLoss: return super().after_batch() # a metric of the user's own
         if not len(learn.yb): return
         mets = (self.metrics if self.train_metrics else ()) if learn.training else self._valid_mets
         for met in mets:
@@ -276,12 +284,12 @@ class FastRecorder(Recorder):
             try: met.accumulate(learn)
             finally: learn.__dict__.pop('to_detach', None)
         if not learn.training: return
-        self._waiting.append(learn.loss.detach().mean().as_subclass(Tensor))
+        self.__dict__.setdefault('_waiting', []).append(learn.loss.detach().mean().as_subclass(Tensor))
         self.lrs.append(learn.opt.hypers[-1]['lr'])
 
 class FastProgress(ProgressCallback):
     "A `ProgressCallback` that moves by the clock, and does not wait for the device"
-    name,every = 'progress',.2 # seconds
+    name,every,next,loss_copy = 'progress',.2,0.,None # seconds
     def before_fit(self):
         super().before_fit()
         self.next,self.loss_copy = 0.,None
@@ -290,7 +298,8 @@ class FastProgress(ProgressCallback):
         self.next = now+self.every
         if self.training and len(self.yb):
             loss = self.learn.loss.detach().mean()
-            if loss.device.type=='cpu': self.pbar.comment = f'{self.smooth_loss.item():.4f}'
+            if loss.device.type=='cpu':
+                if hasattr(self.learn, 'smooth_loss'): self.pbar.comment = f'{self.learn.smooth_loss.item():.4f}'
             elif loss.device.type=='cuda': # the loss of the last time, which has come over meanwhile
                 if self.loss_copy and self.loss_copy[1].query(): self.pbar.comment = f'{self.loss_copy[0].item():.4f}'
                 self.loss_copy = loss.to('cpu', non_blocking=True),torch.cuda.Event()
@@ -319,8 +328,20 @@ _step_events = frozenset([*_inner_loop, 'after_cancel_step'])
 _cancelled = (CancelBatchException, CancelBackwardException, CancelEpochException, CancelFitException, CancelStepException, CancelTrainException,
               CancelValidException)
 
-def _plain(b): return tuple(o.as_subclass(Tensor) if isinstance(o, TensorBase) else o for o in b)
-def _contiguous(loss_func, x): return x.transpose(loss_func.axis, -1).contiguous() if isinstance(x, Tensor) else x # fastai's makes a `TensorBase` of it
+def _contiguous(loss_func, x): # fastai's makes a `TensorBase` of it, which is never of double precision
+    if not isinstance(x, Tensor): return x
+    x = x.transpose(loss_func.axis, -1).contiguous()
+    return x.float() if x.dtype is torch.float64 else x
+
+def _loss(loss_func, pred, yb):
+    if getattr(type(loss_func), '_contiguous', None) is not BaseLoss._contiguous or '_contiguous' in vars(loss_func): return loss_func(pred, *yb)
+    loss_func._contiguous = partial(_contiguous, loss_func) # for this call: other learners may share the object
+    try: return loss_func(pred, *yb)
+    finally: del loss_func._contiguous
+
+def _of_fastai(cls, k): # has nobody changed it, in `cls` or in `Learner` itself?
+    o = getattr(cls, k, None)
+    return o is None or o is getattr(object, k, None) or getattr(getattr(o, '__code__', None), 'co_filename', None)==inspect.getfile(Learner)
 
 class _FastLoop:
     "What `learn.fast()` does otherwise"
@@ -330,17 +351,17 @@ class _FastLoop:
                 self.model.to(getattr(self.dls, 'device', default_device())) # as `TrainEvalCallback` will; the optimizer looks where it lies
                 if self.opt: _fast_opt(self.opt)
                 _swap_cbs(self, _fast_cbs)
-                if getattr(type(self.loss_func), '_contiguous', None) is BaseLoss._contiguous: self.loss_func._contiguous = partial(_contiguous, self.loss_func)
             self._fast.cbs = None # so that they are looked up anew
             Learner.__call__(self, event_name)
             if event_name=='before_train' and self._fast.make:
                 now = [(p.requires_grad,p.data_ptr()) for p in self.model.parameters()],[m.training for m in self.model.modules()]
                 if now!=self._fast.state: self._fast.state,self._fast.of = now,None # what was made for another state is made anew
             return
-        f,now = self._fast,[*map(id, self.cbs.items)]
-        if f.cbs!=now:
+        if self.own_calls: return Learner.__call__(self, event_name)
+        f = self._fast
+        if f.cbs!=self.cbs.items:
             own = [cb for cb in self.cbs if type(cb).__call__ is not Callback.__call__]
-            f.cbs,f.events = now,{o: [cb for cb in self.cbs.sorted('order') if cb in own or hasattr(cb, o)] for o in _step_events}
+            f.cbs,f.events = [*self.cbs.items],{o: [cb for cb in self.cbs.sorted('order') if cb in own or hasattr(cb, o)] for o in _step_events}
             f.param = next(self.model.parameters(), None)
         training,always = self.training,event_name=='after_cancel_step'
         for cb in f.events[event_name]:
@@ -362,10 +383,10 @@ class _FastLoop:
         return b if there else Learner._set_device(self, b)
 
     def _do_one_batch(self):
-        self.pred = _forward(self, _plain(self.xb))
+        self.pred = _forward(self, self.xb)
         self('after_pred')
         if len(self.yb):
-            self.loss_grad = self.loss_func(self.pred, *_plain(self.yb))
+            self.loss_grad = _loss(self.loss_func, self.pred, self.yb)
             if isinstance(self.loss_grad, TensorBase): self.loss_grad = self.loss_grad.as_subclass(Tensor)
             self.loss = self.loss_grad.clone()
         self('after_loss')
@@ -380,7 +401,7 @@ class _FastLoop:
     @property
     def smooth_loss(self):
         recorder = self.__dict__.get('recorder')
-        if type(recorder) is FastRecorder and recorder.smooth_loss.count: return recorder.smooth_loss.value
+        if type(recorder) is FastRecorder and type(recorder.smooth_loss) is AvgSmoothLoss and recorder.smooth_loss.count: return recorder.smooth_loss.value
         if 'smooth_loss' not in self.__dict__: raise AttributeError('smooth_loss')
         return self.__dict__['smooth_loss']
     @smooth_loss.setter
@@ -390,13 +411,13 @@ class _FastLoop:
         return _bare_learner, (type(self).stock,), {k: v for k,v in self.__getstate__().items() if k!='_fast'}
 
     def export(self, *args, **kwargs):
-        with _as_stock(self): return Learner.export(self, *args, **kwargs)
+        with _as_stock(self): return type(self).export(self, *args, **kwargs) # also one of its own
 
 @functools.cache
+def _class_of(cls, names): return type(f'Fast{cls.__name__}', (cls,), dict({k: vars(_FastLoop)[k] for k in names}, stock=cls, own_calls=not _of_fastai(cls, '_call_one'), __module__=__name__))
 def _fast_class(cls):
-    own = {k: o for k,o in vars(_FastLoop).items() if not k.startswith('__') or k in ('__call__','__reduce_ex__')}
-    own = {k: o for k,o in own.items() if getattr(cls, k, None) is getattr(Learner, k, None)}
-    return type(f'Fast{cls.__name__}', (cls,), dict(own, stock=cls, __module__=__name__))
+    names = [k for k in vars(_FastLoop) if not k.startswith('__') or k in ('__call__','__reduce_ex__')]
+    return _class_of(cls, tuple(k for k in names if k=='export' or _of_fastai(cls, k)))
 
 def _state(make=None, what=None): return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what, of=None, shapes=None, call=None, state=None, hooks=[])
 
@@ -409,7 +430,7 @@ def _bare_learner(cls):
 def _as_stock(learn):
     "fastai's own learner and callbacks in place of the fast ones"
     fast,kept = type(learn),learn.__dict__.pop('_fast')
-    getattr(learn.loss_func, '__dict__', {}).pop('_contiguous', None)
+    if type(learn.opt_func) is FastWrapper: learn.opt_func.__class__ = OptimWrapper # an optimizer that was given ready-made
     learn.__class__ = fast.stock
     _swap_cbs(learn, {v: k for k,v in _fast_cbs.items()})
     try: yield
@@ -467,18 +488,19 @@ def fast(self:Learner,
     compile=False, # `torch.compile` the model? or its mode: 'default', 'reduce-overhead', 'max-autotune'
     graph:bool=False, # record the forward and backward pass as a CUDA graph?
 ) -> Learner: # the same one
-    "Train without waiting for the device, and without Python for each parameter; what comes out is the same. On a CPU the process then keeps its memory, see `keep_memory`"
+    """Train without waiting for the device, and without Python for each parameter; what comes out is the same (compiled, but for rounding and the draws of dropout).
+    On a CPU the process then keeps its memory, see `keep_memory`"""
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
     if compile and graph: raise InputError("graph=True: give either that or compile; compile='reduce-overhead' uses graphs too")
-    if graph and torch.device(self.dls.device or 'cpu').type!='cuda': graph = print('fast: a CUDA graph needs a GPU; training goes on without')
+    if graph and _device(self.dls).type!='cuda': graph = print('fast: a CUDA graph needs a GPU; training goes on without')
     if not hasattr(type(self), 'stock'): self.__class__ = _fast_class(type(self))
     makes = dict(compile=lambda model,xb,hooks: torch.compile(model, mode=compile if isinstance(compile, str) else 'default'), graph=_graphed)
     what = 'compile' if compile else 'graph' if graph else None
     self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)
     _swap_cbs(self, _fast_cbs)
-    if torch.device(self.dls.device or 'cpu').type=='cpu': keep_memory()
+    if _device(self.dls).type=='cpu': keep_memory()
     return self
 
 # %% ../nbs/05_learner.ipynb #e3a00001
@@ -488,7 +510,7 @@ class EMA(Callback):
     order,run_valid = RunProgress.order-2,True # swapped in before `History` looks at clean images
     def __init__(self, decay:float=.99, every:int=5):
         if not (isinstance(decay, Real) and 0<=decay<1): raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
-        if not (isinstance(every, int) and every>=1 and every is not True): raise InputError(f'EMA every={every}: needs a whole number, 1 or more')
+        if not (isinstance(every, Integral) and every>=1 and every is not True): raise InputError(f'EMA every={every}: needs a whole number, 1 or more')
         store_attr()
         self.average,self.swapped = None,False
 
@@ -546,14 +568,21 @@ class TTA(Callback):
     def after_pred(self): self.learn.pred = sum(k*self.model(o) for k,o in _views(self.xb[0].as_subclass(Tensor), self.kind))
 
 # %% ../nbs/05_learner.ipynb #e3a00005
+@functools.cache
+def _muon():
+    try: from torch.optim._muon import muon
+    except ImportError as e: raise InputError(f'opt=muon: needs PyTorch 2.9 or newer, not {torch.__version__}') from e
+    return muon
+
 class MuonSGD(torch.optim.SGD):
     "Nesterov SGD; but filters [out,in,h,w] that train are stepped by PyTorch's Muon, at `muon_lr` times the rate, with momentum `muon_mom`"
     def __init__(self, params, muon_lr:float=.24, muon_mom:float=.6, **kwargs):
-        try: from torch.optim._muon import muon
-        except ImportError as e: raise InputError(f'opt=muon: needs PyTorch 2.9 or newer, not {torch.__version__}') from e
-        self.muon = muon
-        super().__init__(params, **{**dict(momentum=.9, nesterov=True), **kwargs})
-        for g in self.param_groups: g.update(muon_lr=muon_lr, muon_mom=muon_mom)
+        _muon()
+        if not (isinstance(muon_lr, Real) and muon_lr>=0): raise InputError(f'muon_lr={muon_lr}: needs a number, 0 or more')
+        if not (isinstance(muon_mom, Real) and 0<=muon_mom<1): raise InputError(f'muon_mom={muon_mom}: needs a number from 0 to less than 1')
+        super().__init__(params, **{**dict(momentum=.9, nesterov=kwargs.get('momentum', .9)>0), **kwargs})
+        self.defaults.update(muon_lr=muon_lr, muon_mom=muon_mom) # also of groups that are added
+        for g in self.param_groups: g.update({**dict(muon_lr=muon_lr, muon_mom=muon_mom), **g})
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -563,7 +592,7 @@ class MuonSGD(torch.optim.SGD):
             flat,flat_grad = [o.permute(by_row).reshape(len(p), -1) for o in (p,grad)]
             if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(flat_grad)
             p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
-            self.muon([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
+            _muon()([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
                       ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
             p.grad = None
         try: return super().step(closure)
@@ -591,10 +620,10 @@ def hrf_learner(
 ) -> Learner:
     "A `Learner` that trains `model` by SGD with Nesterov momentum, channels last, in the best precision of the device, while the loss is finite"
     if precision not in precisions: raise InputError(f'precision={precision}: needs one of {", ".join(precisions)}')
-    gpu = torch.device(dls.device or 'cpu').type=='cuda'
-    if precision=='bf16' and gpu and not has_bf16(dls.device): raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
+    gpu = _device(dls).type=='cuda'
+    if precision=='bf16' and gpu and not has_bf16(_device(dls)): raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
     if precision=='fp16' and not gpu: raise InputError('precision=fp16: needs a GPU; use bf16, or fp32')
-    if precision=='auto': precision = 'bf16' if has_bf16(dls.device) else 'fp16' if gpu else 'fp32'
+    if precision=='auto': precision = 'bf16' if has_bf16(_device(dls)) else 'fp16' if gpu else 'fp32'
     half = dict(bf16=[BFloat16()], fp16=[MixedPrecision()]).get(precision, [])
     return Learner(dls, model, loss_func=CrossEntropyLossFlat(label_smoothing=smoothing), opt_func=opt_func, wd=wd, wd_bn_bias=True,
                    metrics=metrics, cbs=[ChannelsLast(), StopDiverged(), *half, *L(cbs)], **kwargs).fast()

@@ -116,8 +116,9 @@ class ResidentDL(TfmdDL):
         return idxs[torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))]
 
     def get_idxs(self):
-        idxs = torch.arange(self.n)
-        return self.shuffle_fn(idxs) if self.shuffle else idxs
+        if not self.shuffle: return torch.arange(self.n)
+        own = getattr(self.shuffle_fn, '__func__', None) is not ResidentDL.shuffle_fn # the user's: takes a list, as in any loader
+        return self.shuffle_fn(list(range(self.n)) if own else torch.arange(self.n))
 
     def _chunks(self, idxs): # any iterable of indices, endless ones too -> tensors of up to `bs` of them
         device = self.images.device
@@ -215,7 +216,7 @@ def _same_items(dl, images, labels): # do some items of `dl`, read again, equal 
 
 def _resident_items(dl, cache):
     files = getattr(dl.dataset, 'items', [])
-    if not cache or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
+    if not (cache and len(files)) or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
     kept = cache/f'{fingerprint(files, _describe(_item_tfms(dl)), Image.__version__)}.safetensors'
     if kept.exists():
         try: res = itemgetter('images','labels')(load_file(kept))
@@ -234,11 +235,11 @@ def resident(
     cache=None, # folder for decoded images; by default in fastai's; False: none
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
-    if cache is None: cache = cache_path()
-    try: device = torch.empty(0, device=device or dls.device or default_device()).device
+    if cache in (None,True): cache = cache_path()
+    for dl in dls.loaders: _check_resident(dl)
+    try: device = torch.empty(0, device=device or getattr(dls, 'device', None) or default_device()).device
     except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
     res = copy(dls)
-    for dl in dls.loaders: _check_resident(dl)
     with no_random(): # the same random state after it, whether files were read or not
         items = [_resident_items(dl, cache and Path(cache)) for dl in dls.loaders]
         for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
