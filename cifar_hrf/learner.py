@@ -330,7 +330,7 @@ _cancelled = (CancelBatchException, CancelBackwardException, CancelEpochExceptio
 
 def _contiguous(loss_func, x): # fastai's makes a `TensorBase` of it, which is never of double precision
     if not isinstance(x, Tensor): return x
-    x = x.transpose(loss_func.axis, -1).contiguous()
+    x = x.as_subclass(Tensor).transpose(loss_func.axis, -1).contiguous()
     return x.float() if x.dtype is torch.float64 else x
 
 def _loss(loss_func, pred, yb):
@@ -408,7 +408,8 @@ class _FastLoop:
     def smooth_loss(self, v): self.__dict__['smooth_loss'] = v
 
     def __reduce_ex__(self, protocol): # a copy goes on without compiled parts and graphs
-        return _bare_learner, (type(self).stock,), {k: v for k,v in self.__getstate__().items() if k!='_fast'}
+        smooth = [('smooth_loss',self.smooth_loss)] if hasattr(self, 'smooth_loss') else []
+        return _bare_learner, (type(self).stock,), {k: v for k,v in [*self.__getstate__().items(), *smooth] if k!='_fast'}
 
     def export(self, *args, **kwargs):
         with _as_stock(self): return type(self).export(self, *args, **kwargs) # also one of its own
