@@ -200,9 +200,8 @@ class FastOptimizer(Optimizer):
     "fastai's `Optimizer`, with the same state, that takes all parameters of a group at once"
     @torch.no_grad()
     def step(self, closure=None):
-        if closure is not None: raise NotImplementedError('fastai optimizers currently do not support closure')
         known = all(getattr(cb, 'func', cb) in _each for cb in self.cbs) and all(len({*map(id, ps)})==len(ps) for ps in self.param_lists)
-        if not known: return super().step() # a step of the user's own, or a parameter that is there twice: one by one
+        if closure or not known: return super().step(closure) # a step of the user's own, or a parameter that is there twice: one by one
         for ps,h in zip(self.param_lists, self.hypers):
             ps = [p for p in ps if p.grad is not None]
             ss = [self.state[p] for p in ps]
@@ -415,7 +414,10 @@ class _FastLoop:
         with _as_stock(self): return type(self).export(self, *args, **kwargs) # also one of its own
 
 @functools.cache
-def _class_of(cls, names): return type(f'Fast{cls.__name__}', (cls,), dict({k: vars(_FastLoop)[k] for k in names}, stock=cls, own_calls=not _of_fastai(cls, '_call_one'), __module__=__name__))
+def _class_of(cls, names):
+    own = dict({k: vars(_FastLoop)[k] for k in names}, stock=cls, own_calls=not _of_fastai(cls, '_call_one'), __module__=__name__)
+    return type(f'Fast{cls.__name__}', (cls,), own)
+
 def _fast_class(cls):
     names = [k for k in vars(_FastLoop) if not k.startswith('__') or k in ('__call__','__reduce_ex__')]
     return _class_of(cls, tuple(k for k in names if k=='export' or _of_fastai(cls, k)))
