@@ -283,16 +283,18 @@ recipes |= {r.name: r for r in (_spec.replace(name=f'spec-{name}', about=about, 
     ('lr.1', 'spec with LRMAX .1, near the pick of the range test', _cycle(.1, 100)),
     ('lr1.2', 'spec with LRMAX 1.2, three times as high', _cycle(1.2, 100))))}
 
-# `lite` without one of its methods
+# `lite` with one thing otherwise
 recipes |= {r.name: r for r in (_lite.replace(name=f'lite-{name}', about=f'lite {about}', **fields) for name,about,fields in (
     ('sharp', 'without label smoothing', dict(smoothing=0.)),
     ('relu', 'with ReLU in place of GELU', dict(act='relu')),
+    ('celu', 'with CELU in place of GELU', dict(act='celu')),
     ('stem', 'with a first layer that is trained, not whitening', dict(stem='conv')),
     ('batchnorm', 'with BatchNorms whose scale is trained, and biases at the rate of all', dict(norm='batch', bias_lr=1.)),
     ('noema', 'without the average of the weights', dict(ema=0.)),
     ('random', "with PyTorch's random start in place of the dirac one", dict(init='default')),
     ('sgd', 'with Nesterov SGD in place of Muon', dict(opt='nesterov', **_rates(.75))),
-    ('flip', 'with a flip that is drawn anew each time', dict(alternate=False))))}
+    ('flip', 'with a flip that is drawn anew each time', dict(alternate=False)),
+    ('six', 'judged over six views, not two', dict(tta='six'))))}
 
 def get_recipe(
     name:str, # of one of `recipes`
