@@ -166,7 +166,8 @@ def _against(file, source, device): # seconds of a whole process: ours, the scri
     def seconds(*args, cwd=None):
         start = time.perf_counter()
         res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', cwd=cwd)
-        if res.returncode: raise InputError(f'--against {file}: failed: {(res.stderr.strip().splitlines() or [f"it ended with status {res.returncode}"])[-1][:200]}')
+        if res.returncode:
+            raise InputError(f'--against {file}: failed: {(res.stderr.strip().splitlines() or [f"it ended with status {res.returncode}"])[-1][:200]}')
         return time.perf_counter()-start
     with tempfile.TemporaryDirectory() as tmp:
         other = seconds(Path(file).absolute(), cwd=Path(file).absolute().parent)

@@ -422,7 +422,8 @@ def _fast_class(cls):
     names = [k for k in vars(_FastLoop) if not k.startswith('__') or k in ('__call__','__reduce_ex__')]
     return _class_of(cls, tuple(k for k in names if k=='export' or _of_fastai(cls, k)))
 
-def _state(make=None, what=None): return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what, of=None, shapes=None, call=None, state=None, hooks=[])
+def _state(make=None, what=None):
+    return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what, of=None, shapes=None, call=None, state=None, hooks=[])
 
 def _bare_learner(cls):
     learn = object.__new__(_fast_class(cls))
@@ -491,8 +492,8 @@ def fast(self:Learner,
     compile=False, # `torch.compile` the model? or its mode: 'default', 'reduce-overhead', 'max-autotune'
     graph:bool=False, # record the forward and backward pass as a CUDA graph?
 ) -> Learner: # the same one
-    """Train without waiting for the device, and without Python for each parameter; what comes out is the same (compiled, but for rounding and the draws of dropout).
-    On a CPU the process then keeps its memory, see `keep_memory`"""
+    """Train without waiting for the device, and without Python for each parameter; what comes out is the same
+    (compiled, but for rounding and the draws of dropout). On a CPU the process then keeps its memory, see `keep_memory`"""
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
     if compile and graph: raise InputError("graph=True: give either that or compile; compile='reduce-overhead' uses graphs too")

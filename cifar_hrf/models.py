@@ -123,7 +123,8 @@ def dirac_(
     return model
 
 # %% ../nbs/03_models.ipynb #48c2d0e5
-resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'), skip=('once','none','twice','alone'), last_pool=('max','avg'),
+resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'),
+                      skip=('once','none','twice','alone'), last_pool=('max','avg'),
                 bias=('head','none','layer1'), stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
 _acts = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
 
@@ -255,4 +256,5 @@ def lite_net(
     for nf in widths:
         stages.append(nn.Sequential(block(ni, nf, pool=True), Residual(block(nf, nf)) if skip=='once' else block(nf, nf)))
         ni = nf
-    return nn.Sequential(nn.Conv2d(3, 24, 2), _acts[act](), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))
+    return nn.Sequential(nn.Conv2d(3, 24, 2), _acts[act](), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+                         nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))

@@ -257,14 +257,19 @@ def _moved(func, args, kwargs): # views, and views joined
     return [_mixed(res, o, ()) for o in tree_leaves(func(*tree_map(tags, args), **tree_map(tags, kwargs)))]
 
 _joins = set('cat concat concatenate stack hstack vstack dstack'.split())
-_views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk split unbind narrow select getitem roll flip rot90 fliplr flipud movedim swapaxes get t clone
-    contiguous pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat repeat_interleave tensor_split view_as reshape_as index_select""".split())
+_views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk split
+    unbind narrow select getitem roll flip rot90 fliplr flipud movedim swapaxes get t clone
+    contiguous pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat
+    repeat_interleave tensor_split view_as reshape_as index_select""".split())
 _constants = set('new_zeros new_ones new_full new_empty new_tensor zeros_like ones_like full_like empty_like rand_like randn_like'.split())
 _rules = {
-    **dict.fromkeys("""add sub mul div truediv pow neg abs exp log sqrt rsqrt square sigmoid tanh relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish softplus softsign hardswish
-        hardsigmoid hardtanh logsigmoid threshold clamp clamp_min clamp_max clip erf sin cos atan sign round floor ceil trunc reciprocal maximum minimum fmax fmin hypot heaviside lerp
+    **dict.fromkeys("""add sub mul div truediv pow neg abs exp log sqrt rsqrt square sigmoid tanh relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish
+        softplus softsign hardswish
+        hardsigmoid hardtanh logsigmoid threshold clamp clamp_min clamp_max clip erf sin cos atan sign round floor ceil
+        trunc reciprocal maximum minimum fmax fmin hypot heaviside lerp
         addcmul addcdiv rpow where masked_fill gt ge lt le eq ne logical_and logical_or logical_not nan_to_num batch_norm group_norm instance_norm layer_norm
-        rms_norm local_response_norm dropout dropout1d dropout2d feature_dropout alpha_dropout to type type_as float double half bfloat16 detach cpu cuda""".split(), _same),
+        rms_norm local_response_norm dropout dropout1d dropout2d feature_dropout
+        alpha_dropout to type type_as float double half bfloat16 detach cpu cuda""".split(), _same),
     **dict.fromkeys('mean sum amax amin max min var std logsumexp prod'.split(), _reduced), **dict.fromkeys(('norm','vector_norm'), partial(_reduced, at=2)),
     **dict.fromkeys('softmax log_softmax normalize cumsum'.split(), _along),
     **dict.fromkeys('matmul rmatmul bmm scaled_dot_product_attention multi_head_attention_forward'.split(), _product),
@@ -306,7 +311,8 @@ def _lost(seen, out): # taken as mixed over all of it
 # %% ../nbs/09_receptive_field.ipynb #ff5155ee
 class _Tracer(TorchFunctionMode):
     "Follows an image through functions and modules, and notes a row for each leaf"
-    def __init__(self, keep): # the name of a row or module whose output is kept; None: of the last row with a map of several units, before all is mixed; False: none
+    def __init__(self, keep):
+        # the name of a row or module whose output is kept; None: of the last row with a map of several units, before all is mixed; False: none
         super().__init__()
         self.rows,self.stack,self.probed,self.keep,self.kept = [],[],False,keep,None
 
@@ -331,7 +337,8 @@ class _Tracer(TorchFunctionMode):
                 return _tensors(func(*a, **k))[0]
             try: res.append(_probed(f, x, out))
             except (RuntimeError, NotImplementedError) as e:
-                if who: raise InputError(f'{who} cannot be followed, nor probed by the gradient: {str(e).splitlines()[0]}. Write it with functions of PyTorch') from e
+                if who: raise InputError(f'{who} cannot be followed, nor probed by the gradient: {str(e).splitlines()[0]}. '
+                                          'Write it with functions of PyTorch') from e
                 res.append(_lost(x._seen, out))
         return _united(res) if len({(o.size, o.tags is None) for o in res})==1 else _lost(_united(res), out)
 
@@ -384,7 +391,8 @@ def _row(name, kind, before, seen, probed, image):
         low,high = seen.spans(k, image)
         return ((np.minimum(high, image[k]-1)-np.maximum(low, 0)+1).clip(0)/(high-low+1))[high>=low].mean()
     return dict(name=name, kind=kind, out=_both(lambda k: seen.size[k]), rf=_both(lambda k: seen.axes[k].rf), jump=_both(lambda k: seen.axes[k].jump),
-                start=_both(lambda k: float(sum(seen.axes[k].hull(1))[0]+1)/2), rf_min=_both(lambda k: seen.axes[k].paths[0]), paths=_both(lambda k: seen.axes[k].paths),
+                start=_both(lambda k: float(sum(seen.axes[k].hull(1))[0]+1)/2), rf_min=_both(lambda k: seen.axes[k].paths[0]),
+                paths=_both(lambda k: seen.axes[k].paths),
                 padding=1-float(inside(0)*inside(1)), whole=seen.whole, probed=probed,
                 unproductive=all(max(o.axes[k].paths[0] if o.whole else o.axes[k].rf for o in before)>image[k] for k in (0,1)))
 
@@ -392,7 +400,8 @@ def _like(model): return next((o for o in model.parameters() if o.is_floating_po
 
 def _image_size(size):
     res = (size,size) if isinstance(size, int) else tuple(size) if is_listy(size) else ()
-    if len(res)!=2 or not all(type(o) is int and 0<o<=20_000 for o in res): raise InputError(f'size={size}: needs a whole number from 1 to 20000, or two: height and width')
+    if len(res)!=2 or not all(type(o) is int and 0<o<=20_000 for o in res):
+        raise InputError(f'size={size}: needs a whole number from 1 to 20000, or two: height and width')
     return res
 
 def _trace(model, x, keep=False):
@@ -405,7 +414,8 @@ def _trace(model, x, keep=False):
     try:
         for n,m in model.named_modules():
             if isinstance(m, torch.jit.RecursiveScriptModule): continue # takes none; whoever calls it is probed
-            hooks += [m.register_forward_pre_hook(lambda m,a,k,n=n: tracer.enter(n, m, a, k), with_kwargs=True), m.register_forward_hook(tracer.leave, with_kwargs=True)]
+            hooks += [m.register_forward_pre_hook(lambda m,a,k,n=n: tracer.enter(n, m, a, k), with_kwargs=True),
+                      m.register_forward_hook(tracer.leave, with_kwargs=True)]
         with torch.random.fork_rng(devices=[]), tracer: model.eval()(x)
     except InputError: raise
     except Exception as e:
@@ -454,13 +464,14 @@ class EffectiveField:
     def share(self): return min(1., self.side(.95)**2/(self.box[2]*self.box[3])) # of the theoretical field's area, taken by the square that holds 95%
 
     def __repr__(self):
-        return f'{self.layer}, unit {self.unit}: half of the gradient within {self.side(.5)}×{self.side(.5)} pixels, 95% within {self.side(.95)}×{self.side(.95)}, ' \
+        half,most = self.side(.5),self.side(.95)
+        return f'{self.layer}, unit {self.unit}: half of the gradient within {half}×{half} pixels, 95% within {most}×{most}, ' \
                f'σ {self.sigma:.1f}; theoretical field {self.box[2]:g}×{self.box[3]:g}'
 
 def effective_field(
     model:nn.Module, # takes images [n,channels,h,w]
     x, # images [n,channels,h,w]; a `DataLoader`, of which the first batch is used; or the size of 32 images of noise, in pixels
-    layer:str|None=None, # name of a row of `receptive_field`, or of a module; by default the last row with a map of several units, before all positions are mixed
+    layer:str|None=None, # name of a row of `receptive_field`, or of a module; by default the last row with a map of several units, before all is mixed
     unit='center', # or (row, column) of its map
     channels:int=3, # of the noise
 ) -> EffectiveField:
@@ -473,7 +484,8 @@ def effective_field(
         with torch.enable_grad(): tracer = _trace(model, xb := xb.clone().requires_grad_(), layer)
         if tracer.kept is None:
             near = difflib.get_close_matches(str(layer), [o[0] for o in tracer.rows], cutoff=0)
-            raise InputError(f"layer={layer}: {'none has a map of several units; name one' if layer is None else 'no such layer in the run'}; near it: {', '.join(near)}")
+            why = 'none has a map of several units; name one' if layer is None else 'no such layer in the run'
+            raise InputError(f"layer={layer}: {why}; near it: {', '.join(near)}")
         name,seen,out = tracer.kept
         if out.dim()!=4 or tuple(out.shape[-2:])!=seen.size: raise InputError(f'layer={name}: gives no map [n,channels,h,w]')
         at = tuple(n//2 for n in seen.size) if unit=='center' else unit
@@ -543,7 +555,8 @@ def named_model(
         from torchvision import models
         known = models.list_models(models)
         if what not in known: raise InputError(near(known))
-        return models.get_model(what, weights=None, **(dict(init_weights=False) if what in ('googlenet','inception_v3') else {})),299 if what=='inception_v3' else 224
+        slow = dict(init_weights=False) if what in ('googlenet','inception_v3') else {} # to fill
+        return models.get_model(what, weights=None, **slow),299 if what=='inception_v3' else 224
     if kind=='timm':
         if not importlib.util.find_spec('timm'): raise InputError(f'--model {name}: timm is not installed; pip install timm')
         import timm
@@ -568,7 +581,8 @@ def hrf_rf(
 ):
     "Receptive fields of a network on the command line"
     with command('hrf_rf'):
-        p = Parser(prog='hrf_rf', allow_abbrev=False, description='Print the receptive field of each layer of a network, and leave table and figures in a folder. A file.py is run as a program.')
+        p = Parser(prog='hrf_rf', allow_abbrev=False, description='Print the receptive field of each layer of a network, and leave table '
+                   'and figures in a folder. A file.py is run as a program.')
         p.add_argument('--model', default='dense', help='dense, grouped, resnet56, torchvision:resnet50, timm:…, or file.py:function')
         p.add_argument('--size', help="of the image in pixels, like 224 or 128x256 (height x width); by default the network's own, 224 for a file's")
         p.add_argument('--channels', type=int, default=3, help='of the image')

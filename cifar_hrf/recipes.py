@@ -155,7 +155,8 @@ class Recipe:
         n,top = self.cycle_epochs or self.epochs,self.lr_max
         if self.floor_epochs:
             if self.annihilate_epochs or self.shape=='step' or self.pct_start*n+self.floor_epochs>n:
-                raise InputError(f'floor_epochs={self.floor_epochs}: needs a cycle without annihilation, and its peak before the last phase; set it to 0, or more epochs than {n:g}')
+                raise InputError(f'floor_epochs={self.floor_epochs}: needs a cycle without annihilation, and its peak before the last phase; '
+                                 f'set it to 0, or more epochs than {n:g}')
             res = PhaseScheduler(n, [self.pct_start,1-self.floor_epochs/n,1.], [self.lr_min,top,self.lr_final,self.lr_final],
                 self.moms and [*self.moms, self.moms[-1]], self.shape, self.grid)
         elif self.shape=='step':
@@ -185,7 +186,8 @@ _spec = Recipe('spec', 'the brief: the custom ResNet in 24 epochs, peak at epoch
 
 def _cycle(lr_max, div, annihilate=1): return dict(lr_max=lr_max, lr_min=lr_max/div, lr_final=lr_max/div/annihilate)
 
-# as specified: what the write-up says, done as the brief asks; each with its own way to find the rate (003's page does not say where it started: Adam's default)
+# as specified: what the write-up says, done as the brief asks; each with its own way to find the rate
+# (003's page does not say where it started: Adam's default)
 _s000 = _spec.replace(name='s000', about='write-up 000: SGD, LR from .01 to .1, in straight lines', scale=1., opt='sgd', wd=0., shape='linear',
     moms=(.95,.8,.95), **_cycle(.1, 10),
                       lr_test=dict(start=1e-7, end=1., n_iter=500, rule='second_bottom'))
@@ -233,7 +235,8 @@ recipes = {r.name: r for r in (
     _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift'),
     _bag.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, norm='shift', cutout=8, alternate=True,
         init='dirac', tta='none'),
-    _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
+    _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time',
+                      epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
     _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=9),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',

@@ -53,8 +53,10 @@ def _damaged(path):
 
 def _resumed_elsewhere(path, env):
     "Where a run went on under other conditions than it began with"
-    other = [f'{k} {env.get(k)}, then {o[k]}' for o in (env.get('resumed') or []) if isinstance(o, dict) for k in o if k not in ('epochs','time') and o[k]!=env.get(k)]
-    if other: yield f"{path}: was stopped, and went on under other conditions ({'; '.join(dict.fromkeys(other))}), so it is not the same to the last bit as one that was not"
+    other = [f'{k} {env.get(k)}, then {o[k]}' for o in (env.get('resumed') or []) if isinstance(o, dict)
+             for k in o if k not in ('epochs','time') and o[k]!=env.get(k)]
+    if other: yield f"{path}: was stopped, and went on under other conditions ({'; '.join(dict.fromkeys(other))}), " \
+                    'so it is not the same to the last bit as one that was not'
 
 def _changed(recipe): # against the recipe of that name, or against the defaults if there is none
     named = dataclasses.asdict(recipes.get(recipe.name) or Recipe(recipe.name))
@@ -75,7 +77,8 @@ def _run_row(path, run):
     if faults:
         told = {'summary.json': f"{s.get('status')}, accuracy {s.get('accuracy')}", 'history.csv': f'epochs: {0 if h is None else len(h)}'}
         faults[-1] += f"; what can be read: {', '.join(f'{k} ({told[k]})' if k in told else k for k in parts) or 'nothing'}"
-    early = [f'{path}: ended after {len(h)} of {recipe.epochs} epochs, by a callback; its accuracy counts'] if not faults and s['status']=='complete' and len(h)<recipe.epochs else []
+    ended = not faults and s['status']=='complete' and len(h)<recipe.epochs
+    early = [f'{path}: ended after {len(h)} of {recipe.epochs} epochs, by a callback; its accuracy counts'] if ended else []
     m,last = _run_name.fullmatch(path.absolute().name),{} if h is None or not len(h) else h.iloc[-1]
     row = {k: o for k in _columns if isinstance(o := s.get(k, env.get(k)), (str,int,float)) and not _odd({k: o})}
     row.update(run=run, recipe=m[1] if m else 'unknown', changed='?', status='unreadable' if faults else s['status'],

@@ -61,7 +61,7 @@ class PhaseScheduler(ParamScheduler):
         moms:list|None=None, # momenta there; None: held as the optimizer has it
         shape:str='cos', # 'cos' or 'linear'
         grid:str='fastai', # 'fastai', 'torch' or 'dawn'
-        stepped:str='batch', # it goes on with each 'batch'; or with each 'epoch', laid out for as many; or 'late': with each epoch, but laid out for all batches
+        stepped:str='batch', # it goes on with each 'batch'; or with each 'epoch', laid out for as many; or 'late': so, but laid out for all batches
         run_epochs:int|None=None # epochs of the `fit`, if it is cut short
     ):
         store_attr()
@@ -141,7 +141,8 @@ def one_cycle(
          f'moms={moms}: needs three numbers from 0 to less than 1, or None')
     lr_max,lr_min,lr_final = map(_per_group, (lr_max, lr_min, lr_final))
     for k,v in dict(lr_max=lr_max, lr_min=lr_min, **({} if lr_final is None else dict(lr_final=lr_final))).items():
-        need(_parts(v) and all(_number(o) and (o>0 if k=='lr_max' else o>=0) for o in _parts(v)), f'{k}={v}: needs a number{" above 0" if k=="lr_max" else ", 0 or more"}')
+        need(_parts(v) and all(_number(o) and (o>0 if k=='lr_max' else o>=0) for o in _parts(v)),
+             f'{k}={v}: needs a number{" above 0" if k=="lr_max" else ", 0 or more"}')
         pairs = zip(_parts(v), _parts(lr_max)) if len(_parts(v))==len(_parts(lr_max)) else [(_parts(v)[-1],_parts(lr_max)[-1])]
         need(all(o<=top for o,top in pairs), f'{k}={v}: is above lr_max={lr_max}')
     need(_number(annihilate_epochs) and 0<=annihilate_epochs<n_epochs, f'annihilate_epochs={annihilate_epochs}: needs to be shorter than the run, {n_epochs}')
@@ -345,7 +346,8 @@ class LRRangeTest:
         n,(lrs,s) = len(self.planned),self._curve
         if self.n_finite<len(self.lrs): yield f'the loss is not finite from LR {self.lrs[self.n_finite]:.3g} on, step {self.n_finite} of {n}'
         if not math.isfinite(self.lr_max):
-            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else f'the sweep ended after {self.n_finite} of {n} steps, too few for the rules: start lower'
+            yield f'no LRMAX: the curve has no {self.rule}' if len(s)>=self.min_steps//2 else \
+                  f'the sweep ended after {self.n_finite} of {n} steps, too few for the rules: start lower'
             return
         i,least,tenth = int(np.abs(lrs-self.lr_max).argmin()),_till_divergence(s).min(),len(s)//10
         if s[0]-least<=.02*abs(s[0]):
@@ -370,7 +372,8 @@ class LRRangeTest:
 
     def to_frame(self) -> pd.DataFrame:
         "A row for each step of each repeat: repeat, step, lr, loss, smoothed"
-        return pd.concat([pd.DataFrame(dict(repeat=k, step=range(len(o.lrs)), lr=o.lrs, loss=o.losses, smoothed=o.smoothed)) for k,o in enumerate(self.repeats)],
+        return pd.concat([pd.DataFrame(dict(repeat=k, step=range(len(o.lrs)), lr=o.lrs, loss=o.losses, smoothed=o.smoothed))
+                          for k,o in enumerate(self.repeats)],
                          ignore_index=True)
 
     @classmethod
@@ -380,8 +383,12 @@ class LRRangeTest:
         return cls(max(runs, key=len).lr.to_numpy() if lrs is None else lrs, [o.loss.tolist() for o in runs], **kwargs)
 
     def __repr__(self):
-        def span(k): return f', {r.low:.2g} to {r.high:.2g} over {len(self.repeats)} seeds' if len(self.repeats)>1 and (r:=self.spread.loc[k]).low==r.low else ''
-        def line(k): return f'{k.upper().replace("_", "")} {getattr(self, k):.3g} ({self.reasons[k]}{span(k)})' if math.isfinite(getattr(self, k)) else f'no {k.upper().replace("_", "")}'
+        def span(k):
+            several = len(self.repeats)>1 and (r := self.spread.loc[k]).low==r.low # not nan
+            return f', {r.low:.2g} to {r.high:.2g} over {len(self.repeats)} seeds' if several else ''
+        def line(k):
+            lr,name = getattr(self, k),k.upper().replace('_', '')
+            return f'{name} {lr:.3g} ({self.reasons[k]}{span(k)})' if math.isfinite(lr) else f'no {name}'
         return '\n'.join([line('lr_max'), line('lr_min'), *(f'warning: {o}' for o in self.warnings)])
 
     def plot(self,
@@ -395,7 +402,8 @@ class LRRangeTest:
             if o is not self: ax.plot(o.lrs, o.smoothed, color='C0', lw=1, alpha=.8)
         ax.plot(self.lrs, self.smoothed, color='k', lw=1.6, label='smoothed' if len(self.repeats)==1 else 'smoothed mean')
         for k,(name,lr) in enumerate(self.suggestions.items()):
-            if math.isfinite(lr): ax.plot(lr, np.interp(lr, self.lrs[:self.n_finite], self.smoothed[:self.n_finite]), 'ovs*^DP'[k], ms=9 if name==self.rule else 6, color=f'C{k+1}',
+            if math.isfinite(lr): ax.plot(lr, np.interp(lr, self.lrs[:self.n_finite], self.smoothed[:self.n_finite]), 'ovs*^DP'[k],
+                                          ms=9 if name==self.rule else 6, color=f'C{k+1}',
                                           mec='k' if name==self.rule else None, label=f'{name} {lr:.2g}')
         if math.isfinite(self.lr_max):
             r = self.spread.loc['lr_max']
@@ -430,7 +438,8 @@ def _autocast_kept(): # one that is left open by an interrupted batch would go o
             torch.set_autocast_dtype(k, dtype)
 
 def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
-    "Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite. Everything is then as before"
+    """Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite.
+    Everything is then as before"""
     losses,ours,fixed = [],[],[o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
     def all_batches(): # instead of the learner's own: ends after so many steps, wherever epochs end
         valid = list(learn.dls.valid) if on=='valid' else None
@@ -513,7 +522,8 @@ def lr_range_test(self:Learner,
     def test(start, end, coarse=None):
         lrs = (np.geomspace if mode=='exp' else np.linspace)(start, end, n)
         losses,ended = zip(*(_sweep(self, lrs, int(o), on, stop, lambda: bar.update(next(done)), ratios) for o in seeds))
-        return LRRangeTest(lrs, list(losses), mode, rule, skip, [*notes, *filter(None, dict.fromkeys(ended)), *(f'coarse: {o}' for o in (coarse.warnings[len(notes):] if coarse else ()))], coarse)
+        said = [f'coarse: {o}' for o in coarse.warnings[len(notes):]] if coarse else []
+        return LRRangeTest(lrs, list(losses), mode, rule, skip, [*notes, *filter(None, dict.fromkeys(ended)), *said], coarse)
     bar.update(0)
     res = test(start, end)
     if zoom and math.isfinite(res.lr_max) and not any('flat' in o for o in res.warnings): res = test(max(start, res._begin/3), min(end, 3*res.lr_max), res)

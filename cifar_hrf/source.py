@@ -84,7 +84,8 @@ def image_files(
 # %% ../nbs/00_source.ipynb #081d257f
 def _home(folder): # of fastai: 'data' or 'storage'
     try: return fastai_path(folder)
-    except OSError as e: raise InputError(f"{os.getenv('FASTAI_HOME', '~/.fastai')}: cannot be written ({e.strerror}); name another folder: FASTAI_HOME=...") from e
+    except OSError as e:
+        raise InputError(f"{os.getenv('FASTAI_HOME', '~/.fastai')}: cannot be written ({e.strerror}); name another folder: FASTAI_HOME=...") from e
 
 def is_digits(
     path:Path, # class-folder tree

@@ -7,7 +7,8 @@ __all__ = ['environment', 'read_recipe', 'read_history', 'make_dls', 'Checkpoint
            'Run', 'load_run', 'Parser', 'command', 'auto_recipe', 'hrf_train', 'hrf_find']
 
 # %% ../nbs/08_train.ipynb #fb0c03dc
-import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, operator, platform, shlex, shutil, signal, subprocess, sys, tempfile, threading, zipfile
+import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, operator, platform
+import shlex, shutil, signal, subprocess, sys, tempfile, threading, zipfile
 from datetime import datetime, timezone
 try: import fcntl
 except ImportError: fcntl = None # Windows
@@ -37,7 +38,8 @@ def _cpu_name():
     return platform.processor() or platform.machine()
 
 def _gpu_driver():
-    try: return subprocess.run(['nvidia-smi','--query-gpu=driver_version','--format=csv,noheader'], capture_output=True, text=True, timeout=10).stdout.split('\n')[0] or None
+    ask = ['nvidia-smi','--query-gpu=driver_version','--format=csv,noheader']
+    try: return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.split('\n')[0] or None
     except (OSError, subprocess.TimeoutExpired): return None
 
 def environment(
@@ -46,14 +48,16 @@ def environment(
 ) -> dict: # what `env.json` holds, but for the data
     "Versions, commit and device"
     device = torch.device(device)
-    gpu = dict(gpu=torch.cuda.get_device_name(device), cuda=torch.version.cuda, driver=_gpu_driver()) if device.type=='cuda' else dict(gpu=None, cuda=None, driver=None)
+    gpu = dict(gpu=None, cuda=None, driver=None)
+    if device.type=='cuda': gpu = dict(gpu=torch.cuda.get_device_name(device), cuda=torch.version.cuda, driver=_gpu_driver())
     in_checkout = _git('ls-files', '--error-unmatch', '__init__.py')
     return dict(
         cifar_hrf=cifar_hrf.__version__, commit=_git('rev-parse', 'HEAD') if in_checkout else None,
         dirty=bool(_git('status', '--porcelain', '--untracked-files=no')) if in_checkout else None,
         python=platform.python_version(), torch=torch.__version__, torchvision=torchvision.__version__, fastai=fastai.__version__,
         os=platform.system(), cpu=_cpu_name(), threads=torch.get_num_threads(), device=device.type, **gpu,
-        deterministic=torch.are_deterministic_algorithms_enabled(), cudnn_deterministic=torch.backends.cudnn.deterministic, cudnn_benchmark=torch.backends.cudnn.benchmark,
+        deterministic=torch.are_deterministic_algorithms_enabled(), cudnn_deterministic=torch.backends.cudnn.deterministic,
+        cudnn_benchmark=torch.backends.cudnn.benchmark,
         seed=seed, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 def _data_facts(dls):
@@ -87,7 +91,8 @@ def _read_env(run):
     path = Path(run)/'env.json'
     d = _read_json(path, 'data', 'seed', 'fingerprint', 'precision', 'classes', 'size', *_conditions)
     good = dict(seed=lambda x: type(x) is int and 0<=x<2**32, classes=lambda x: isinstance(x, list) and all(isinstance(o, str) for o in x),
-                size=lambda x: isinstance(x, list) and len(x)==2 and all(type(o) is int for o in x), data=lambda x: isinstance(x, str), precision=lambda x: x in precisions)
+                size=lambda x: isinstance(x, list) and len(x)==2 and all(type(o) is int for o in x),
+                data=lambda x: isinstance(x, str), precision=lambda x: x in precisions)
     for k,f in good.items():
         if not f(d[k]): raise InputError(f'{path}: not a file of a run ({k}={str(d[k])[:50]})')
     return d
@@ -167,7 +172,8 @@ def _recipe_learner(recipe, dls, model, precision):
     kw = dict(wd=recipe.wd) if recipe.bias_lr==1 else dict(splitter=biases_first, wd=[recipe.wd/recipe.bias_lr, recipe.wd])
     return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], precision=precision, **kw)
 
-def _stateful(os): return [(f'{i} {type(o).__name__}', o) for i,o in enumerate(os) if hasattr(type(o), 'load_state_dict')] # type: a callback passes on what it has not
+def _stateful(os): # type: a callback passes on what it has not
+    return [(f'{i} {type(o).__name__}', o) for i,o in enumerate(os) if hasattr(type(o), 'load_state_dict')]
 
 def _learner(recipe, dls, seed, precision=None):
     "The untrained learner of a recipe; the same for the same seed, whatever was done before"
@@ -199,7 +205,9 @@ def _on_signals(f, *signals): # only the main thread gets any
 class Checkpoint(Callback):
     "Writes what the rest of a fit depends on to `path`, at the ends of epochs, at most once in `every` seconds; begins from `state`, which it wrote, if given"
     order,every = StopDiverged.order+1,10.
-    def __init__(self, path:Path, state:dict|None=None, **kept): store_attr('path,state,kept'); self.written,self.asked,self.fitting = -math.inf,False,False # kept: written too
+    def __init__(self, path:Path, state:dict|None=None, **kept): # kept: written too
+        store_attr('path,state,kept')
+        self.written,self.asked,self.fitting = -math.inf,False,False
 
     def _parts(self): # whose `state_dict` is kept
         return dict(model=self.model, opt=self.opt, **({'scaler': self.learn.scaler} if hasattr(self, 'mixed_precision') else {}),
@@ -215,7 +223,8 @@ class Checkpoint(Callback):
             set_random_states(**{**d['randoms'], 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest)})
             for dl,o in zip(self.dls.loaders, loaders): dl.rng.setstate(o)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as e:
-            raise InputError(f'{self.path}: does not fit the run ({type(e).__name__}: {str(e).splitlines()[0][:100]}); remove it, and the run begins anew') from e
+            raise InputError(f'{self.path}: does not fit the run ({type(e).__name__}: {str(e).splitlines()[0][:100]}); '
+                             'remove it, and the run begins anew') from e
 
     def after_batch(self):
         if self.asked: raise KeyboardInterrupt
@@ -309,7 +318,8 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
 def _same_images(dls, env, source, run):
     if _data_facts(dls)['fingerprint']!=env['fingerprint']: raise InputError(f'{source}: not the images that {run} was trained on; name these: --data FOLDER')
 
-def _resume_command(run, source): return f"hrf_train --resume {shlex.quote(str(run))}" + (f' --data {shlex.quote(str(source))}' if source not in ('cifar10','digits') else '')
+def _resume_command(run, source):
+    return f"hrf_train --resume {shlex.quote(str(run))}" + (f' --data {shlex.quote(str(source))}' if source not in ('cifar10','digits') else '')
 
 def _of(recipe, seed): return hashlib.blake2b(f'{recipe.replace(about="").to_json()} {seed}'.encode(), digest_size=16).hexdigest()
 
@@ -328,13 +338,15 @@ def resume_run(
     with _alone(run): return _resume(run, source, device, cbs, start)
 
 def _resume(run, source, device, cbs, start):
-    if not any((run/o).exists() for o in ('recipe.json','env.json')): raise InputError(f'--resume {run}: not a run folder; name one of those within it, if it has some')
+    if not any((run/o).exists() for o in ('recipe.json','env.json')):
+        raise InputError(f'--resume {run}: not a run folder; name one of those within it, if it has some')
     recipe,env = read_recipe(run),_read_env(run)
     status = _read_json(run/'summary.json', 'status')['status'] if (run/'summary.json').exists() else 'unfinished'
     if status in ('complete','diverged'): raise InputError(f'--resume {run}: this run is {status}; there is nothing to go on with')
     state = _load_checkpoint(run/'checkpoint.pt', _of(recipe, env['seed']), recipe.epochs)
     if source is None: source = env['data']
-    if source not in ('cifar10','digits') and source==env['data']: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
+    if source not in ('cifar10','digits') and source==env['data']:
+        raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
     dls = make_dls(recipe, source, device)
     _same_images(dls, env, source, run)
     for o in run.iterdir(): # what the run will write
@@ -384,7 +396,8 @@ def train_many(
             except InputError: raise
             except KeyboardInterrupt as e:
                 if len(seeds)==1: raise
-                raise KeyboardInterrupt(f"{e}; {i} of {len(seeds)} seeds were done before" + (f"; not begun: {', '.join(map(str, seeds[i+1:]))}" if seeds[i+1:] else '')) from e
+                raise KeyboardInterrupt(f"{e}; {i} of {len(seeds)} seeds were done before"
+                                        + (f"; not begun: {', '.join(map(str, seeds[i+1:]))}" if seeds[i+1:] else '')) from e
             except Exception as e:
                 if len(seeds)==1: raise
                 print(f'\nseed {seed} failed: {type(e).__name__}: {" ".join(str(e).split())[:200]}')
@@ -578,7 +591,8 @@ def _report(paths):
         print(f"\naccuracy {s['accuracy']:.2%} on {run.env['n_valid']:,} {on} images after {after}; "
               f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all\n{path}: curves.png, misclassified.png, confusion.png, history.csv ...")
     if len(paths)>1 and good:
-        print(f"\n{len(good)} of {len(paths)} runs complete: mean {np.mean(good):.2%}" + (f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else '') +
+        print(f"\n{len(good)} of {len(paths)} runs complete: mean {np.mean(good):.2%}"
+              + (f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else '') +
               f', {min(good):.2%} to {max(good):.2%}; intervals and comparisons: hrf_results {shlex.quote(str(Path(paths[0]).parent))}')
     if len(good)<len(paths): sys.exit(1)
 

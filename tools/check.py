@@ -29,7 +29,7 @@ def readme():
     if render()!=(root/'README.md').read_text(encoding='utf-8'): yield 'README.md: out of step with nbs/index.ipynb'
 
 def notebooks():
-    "Size, paths of a machine in outputs, and Colab cells whose links are those of settings.ini"
+    "Size, length of lines, paths of a machine in outputs, and Colab cells whose links are those of settings.ini"
     url = cfg['git_url'].replace('%(user)s', cfg['user']).replace('%(repo)s', cfg['repo'])
     for f in sorted((root/'nbs').rglob('*.ipynb')):
         rel,text = f.relative_to(root),f.read_text(encoding='utf-8')
@@ -38,6 +38,8 @@ def notebooks():
         if size>400_000: yield f'{rel}: {size//1000} KB, more than 400'
         nb = nbformat.reads(text, as_version=4)
         for c in nb.cells:
+            for l in c.source.splitlines() if c.cell_type=='code' else ():
+                if len(l)>160: yield f'{rel}: a line of {len(l)} characters, more than 160: {l.strip()[:60]}'
             for o in c.get('outputs', []):
                 shown = str({k: v for k,v in o.get('data', {}).items() if not k.startswith('image/')})+o.get('text', '')
                 if m := re.search(r'/(home|root|Users|usr|tmp|work)/\S*|site-packages', shown): yield f'{rel}: an output shows the path {m[0][:60]}'
