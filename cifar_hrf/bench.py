@@ -38,12 +38,11 @@ def _rate(device, dl, most): # images a second on `device`, of `most` images at 
     return n/(time.perf_counter()-start)
 
 class StepTime(Callback):
-    "Milliseconds of a training step, of all but the first `skip` of an epoch"
+    "Milliseconds of a training step, of all but the first of an epoch"
     order = -100
-    def __init__(self, skip=1): self.skip = skip
     def after_batch(self):
-        if self.training and self.iter==self.skip-1: _wait(self.dls.device); self.start = time.perf_counter()
-    def after_train(self): _wait(self.dls.device); self.ms = 1e3*(time.perf_counter()-self.start)/(self.n_iter-self.skip)
+        if self.training and self.iter==0: _wait(self.dls.device); self.start = time.perf_counter()
+    def after_train(self): _wait(self.dls.device); self.ms = 1e3*(time.perf_counter()-self.start)/(self.n_iter-1)
 
 # %% ../nbs/12_bench.ipynb #b3c0000b
 class _InMemory(torch.utils.data.Dataset): # as `torchvision.datasets.CIFAR10` is
@@ -51,10 +50,6 @@ class _InMemory(torch.utils.data.Dataset): # as `torchvision.datasets.CIFAR10` i
     def __len__(self): return len(self.labels)
     def __getitem__(self, i): return self.tfm(Image.fromarray(self.images[i])),self.labels[i]
 
-def _best_workers(device, make, most): # -> the loader with the number of workers that is fastest, and that number
-    rates = {n: _rate(device, make(n), most) for n in (0,1,2)}
-    n = max(rates, key=rates.get)
-    return make(n),n
 
 def _bench_loaders(b):
     for name,plain in ('',False),('/plain',True):
@@ -68,8 +63,8 @@ def _bench_loaders(b):
         def datablock(n): return dls.train.new(num_workers=n, persistent_workers=n>0)
         def torchvision(n): return torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0)
         for other,make in dict(datablock=datablock, torchvision=torchvision).items():
-            dl,n = _best_workers(b.device, make, b.images)
-            rates = in_turn(partial(_rate, b.device, ours, 20*b.images), partial(_rate, b.device, dl, b.images), repeats=b.repeats)
+            n = max((0,1,2), key=lambda n: _rate(b.device, make(n), b.images)) # workers, the fastest
+            rates = in_turn(partial(_rate, b.device, ours, 20*b.images), partial(_rate, b.device, make(n), b.images), repeats=b.repeats)
             yield f'loader/{other}{name}', *rates, f'images/s, {n} worker{"s"*(n!=1)}'
 
 # %% ../nbs/12_bench.ipynb #b3c0000d
@@ -81,8 +76,7 @@ def bare_loop(
     dls:DataLoaders, # resident
     model:nn.Module,
     bf16:bool=False, # compute the forward pass in bfloat16?
-    skip:int=1, # first steps that do not count
-) -> float: # milliseconds a step
+) -> float: # milliseconds a step, of all but the first
     "One epoch of a loop without any framework"
     model.train()
     opt = torch.optim.SGD(model.parameters(), lr=.01, momentum=.9, nesterov=True, weight_decay=5e-4, fused=dls.device.type=='cuda')
@@ -91,9 +85,9 @@ def bare_loop(
         F.cross_entropy(pred.float(), y.as_subclass(Tensor)).backward()
         opt.step()
         opt.zero_grad()
-        if i==skip-1: _wait(x.device); start = time.perf_counter()
+        if i==0: _wait(x.device); start = time.perf_counter()
     _wait(x.device)
-    return 1e3*(time.perf_counter()-start)/(len(dls.train)-skip)
+    return 1e3*(time.perf_counter()-start)/(len(dls.train)-1)
 
 def _learner_ms(learn, cycle=True):
     timer = StepTime()
@@ -210,9 +204,7 @@ def hrf_bench(
     args=None, # list of arguments, by default those of the command line
 ):
     "Measure on the command line"
-    with command('hrf_bench'):
-        p = Parser(prog='hrf_bench', allow_abbrev=False,
-                   description='Measure loader, loop, step and start beside the ordinary ways, and leave the table in a folder.')
+    with command('hrf_bench', 'Measure loader, loop, step and start beside the ordinary ways, and leave the table in a folder.') as p:
         p.add_argument('--data', default='auto', help='cifar10, digits, or a folder as in hrf_train')
         p.add_argument('--out', default='bench', help='folder for bench.csv')
         p.add_argument('--only', default=','.join(_groups), help=f'groups of rows, with commas between them: {",".join(_groups)}')

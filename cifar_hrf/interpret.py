@@ -11,7 +11,8 @@ import contextlib, difflib
 from fastai.vision.all import *
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
-from .source import InputError
+from .source import InputError, _check_whole
+from .models import _evaluated
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
 def _check_history(df, *columns):
@@ -66,9 +67,6 @@ def _checked(preds, targs): # as plain tensors on the CPU
         raise InputError(f'targs of shape {tuple(targs.shape)}: needs one label from 0 to {c-1} for each of {n} predictions')
     return preds.float(),targs.long()
 
-def _check_counts(**counts):
-    for k,o in counts.items():
-        if not (type(o) is int and o>0): raise InputError(f'{k}={o}: needs a whole number, 1 or more')
 
 def misclassified(
     preds:Tensor, # probabilities [n,classes]
@@ -96,7 +94,7 @@ def plot_errors(
     title:str='',
 ) -> plt.Figure:
     "The first images of `df`: actual name → predicted name, and the confidence in it"
-    _check_counts(n=n)
+    _check_whole(n=n)
     df,vocab,cols = df.head(n),dl.vocab,5
     rows = max(1, math.ceil(len(df)/cols))
     fig,axs = plt.subplots(rows, cols, figsize=(cols*1.7, rows*1.9+.5), squeeze=False, constrained_layout=True)
@@ -172,7 +170,7 @@ def top_confusions(self:ImageInterpretation,
     n:int=10, # rows at most
 ) -> pd.DataFrame: # actual, predicted, count, share (of the images of the actual class)
     "What is most often taken for what"
-    _check_counts(n=n)
+    _check_whole(n=n)
     df = pd.DataFrame(self.most_confused()[:n], columns=['actual','predicted','count'])
     return df.assign(share=df['count']/df.actual.map(self.per_class().n))
 
@@ -182,7 +180,7 @@ def reliability(self:ImageInterpretation,
     bins:int=15, # of equal width, from 0 to 1
 ) -> pd.DataFrame: # by bin that is not empty: n, confidence (mean), accuracy, error (its part of the expected calibration error)
     "Is confidence borne out? The sum of `error` is the expected calibration error (Guo et al. 2017, equation 3)"
-    _check_counts(bins=bins)
+    _check_whole(bins=bins)
     conf,pred = self.preds.max(1)
     conf,right = conf.double().clamp(max=1).numpy(),(pred==self.targs).numpy()
     b,n = np.unique(np.searchsorted(np.linspace(0, 1, bins+1)[1:-1], conf), return_counts=True)
@@ -218,25 +216,21 @@ def gradcam(
     name = next((k for k,m in named.items() if m is layer), f'{layer._get_name()}(…)') if isinstance(layer, nn.Module) else str(layer)
     if layer is not None and name not in named:
         raise InputError(f"layer={name}: no such layer in the model; near it: {', '.join(difflib.get_close_matches(name, filter(None, named), cutoff=0))}")
-    maps,modes = [],{m: m.training for m in named.values()}
+    maps = []
     def note(m, i, o): # a forward hook
         if isinstance(o, Tensor) and o.ndim==4 and o[0,0].numel()>1:
             maps.append(o)
             return o.clone() # lest a layer after it changes the map in place
     hooks = [m.register_forward_hook(note) for k,m in named.items() if layer is None or k==name]
-    try:
-        with torch.enable_grad():
-            p = next(model.parameters())
-            out = model.eval()(x.detach().as_subclass(Tensor).to(p.device, p.dtype).requires_grad_()) # so that a frozen model has gradients too
-            n,c = out.shape
-            classes = out.argmax(1) if classes is None else torch.as_tensor(classes, device=out.device)
-            if classes.shape not in ((), (n,)) or not ((0<=classes) & (classes<c)).all():
-                raise InputError(f'classes={classes.tolist()}: needs a class from 0 to {c-1}, or one for each of {n} images')
-            score = out.gather(1, classes.long().expand(n)[:,None]).sum()
-            used = [o for o in zip(maps, torch.autograd.grad(score, maps, allow_unused=True) if maps else []) if o[1] is not None]
-    finally:
-        for h in hooks: h.remove()
-        for m,o in modes.items(): m.training = o
+    with _evaluated(model, hooks), torch.enable_grad():
+        p = next(model.parameters())
+        out = model(x.detach().as_subclass(Tensor).to(p.device, p.dtype).requires_grad_()) # so that a frozen model has gradients too
+        n,c = out.shape
+        classes = out.argmax(1) if classes is None else torch.as_tensor(classes, device=out.device)
+        if classes.shape not in ((), (n,)) or not ((0<=classes) & (classes<c)).all():
+            raise InputError(f'classes={classes.tolist()}: needs a class from 0 to {c-1}, or one for each of {n} images')
+        score = out.gather(1, classes.long().expand(n)[:,None]).sum()
+        used = [o for o in zip(maps, torch.autograd.grad(score, maps, allow_unused=True) if maps else []) if o[1] is not None]
     if not used: raise InputError(f'layer={name}: gives no map [n,channels,h,w] of several units that the scores depend on')
     a,grad = used[-1]
     cam = F.interpolate((a.detach()*grad.mean((2,3), keepdim=True)).sum(1, keepdim=True).relu(), x.shape[2:], mode='bilinear', align_corners=False)[:,0]
@@ -252,7 +246,7 @@ def plot_gradcam(self:ImageInterpretation,
     df:pd.DataFrame=None, # images, as in `plot_errors`; by default the misclassified
 ) -> plt.Figure:
     "Images, and over each what speaks for the predicted and for the actual class (`gradcam`)"
-    _check_counts(n=n)
+    _check_whole(n=n)
     if not (isinstance(opacity, (int,float)) and 0<=opacity<=1): raise InputError(f'opacity={opacity}: needs a number from 0 to 1')
     df = (self.misclassified() if df is None else df).head(n)
     if not len(df): return plot_errors(self.dl, df, n, 'no images')
@@ -280,7 +274,7 @@ def shared_errors(
     runs = [misclassified(o, targs) for o in preds]
     if not runs: raise InputError('shared_errors: no runs; needs the predictions of one or more')
     at_least = len(runs) if at_least is None else at_least
-    _check_counts(at_least=at_least)
+    _check_whole(at_least=at_least)
     df = pd.concat(runs).groupby('index').agg(actual=('actual','first'), predicted=('predicted', lambda o: o.mode().iloc[0]), wrong=('predicted','size'),
                                               agree=('predicted', lambda o: o.value_counts().iloc[0]), confidence=('confidence','mean')).reset_index()
     return df[df.wrong>=at_least].sort_values(['wrong','confidence'], ascending=False, ignore_index=True, kind='stable')

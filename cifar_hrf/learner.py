@@ -10,13 +10,13 @@ __all__ = ['precisions', 'nesterov', 'optimizers', 'has_bf16', 'BFloat16', 'Hist
 # %% ../nbs/05_learner.ipynb #38138a93
 import ctypes, functools, inspect, shutil, sys
 from collections import deque
-from numbers import Integral, Real
+from numbers import Real
 from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.core import _inner_loop
 from fastai.callback.channelslast import ChannelsLast
 from fastprogress.fastprogress import progress_bar
-from .source import InputError, whole
+from .source import InputError, _check_whole, whole
 from .loaders import clean_batches
 
 # %% ../nbs/05_learner.ipynb #54cfd727
@@ -514,7 +514,7 @@ class EMA(Callback):
     order,run_valid = RunProgress.order-2,True # swapped in before `History` looks at clean images
     def __init__(self, decay:float=.99, every:int=5):
         if not (isinstance(decay, Real) and 0<=decay<1): raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
-        if not (isinstance(every, Integral) and every>=1 and every is not True): raise InputError(f'EMA every={every}: needs a whole number, 1 or more')
+        _check_whole('EMA ', every=every)
         store_attr()
         self.average,self.swapped = None,False
 

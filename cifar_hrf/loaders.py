@@ -6,7 +6,7 @@
 __all__ = ['holdout', 'cifar_block', 'train_stats', 'cifar_dls', 'ResidentDL', 'resident', 'clean_batches']
 
 # %% ../nbs/02_loaders.ipynb #5b4c38a4
-import itertools, types
+import types
 from operator import itemgetter
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
 from .source import *
+from .source import _check_whole
 from .transforms import *
 
 # %% ../nbs/02_loaders.ipynb #b5980044
@@ -256,7 +257,7 @@ def clean_batches(
     n:int=2000, # images at most
 ) -> list: # of batches
     "Training images, spread over all of them, as validation would see them: in order, without augmentation"
-    if not (isinstance(n, int) and n>=0): raise InputError(f'clean_batches: n={n}: needs a whole number, 0 or more')
+    _check_whole('clean_batches ', 0, n=n)
     dl = dls.train
     idxs = np.linspace(0, dl.n-1, min(n, dl.n), dtype=int).tolist()
     with no_random(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []

@@ -49,21 +49,24 @@ def conv_block(
 # %% ../nbs/03_models.ipynb #9889bcb3
 def _pair(size): return (size,size) if isinstance(size, int) else tuple(size)
 
+@contextmanager
+def _evaluated(model, hooks=()): # in evaluation mode; afterwards each module is in its own mode again, and without `hooks`
+    modes = {m: m.training for m in model.modules()}
+    try: yield model.eval()
+    finally:
+        for m,o in modes.items(): m.training = o
+        for h in hooks: h.remove()
+
 def leaf_layers(
     model:nn.Module, # takes images [n,3,h,w]
     size=32, # height and width of the image, or both as a pair
     blocks:type|tuple=(), # type of modules, or types, with parts that have a row as well, after their parts
 ) -> pd.DataFrame: # one row for each call of a layer: name, kind, out (shape without the batch), params (of its own)
     "What each layer of `model` gives, in the order of execution"
-    rows,modes = [],{m: m.training for m in model.modules()}
+    rows,p = [],next(model.parameters())
     def note(name): return lambda m,i,o: rows.append((name, type(m).__name__, tuple(o.shape[1:]), sum(p.numel() for p in m.parameters(recurse=False))))
     hooks = [m.register_forward_hook(note(n)) for n,m in model.named_modules() if isinstance(m, blocks) or not list(m.children())]
-    try:
-        p = next(model.parameters())
-        with torch.no_grad(): model.eval()(torch.zeros(1, 3, *_pair(size), device=p.device, dtype=p.dtype))
-    finally:
-        for m,o in modes.items(): m.training = o
-        for h in hooks: h.remove()
+    with _evaluated(model, hooks), torch.no_grad(): model(torch.zeros(1, 3, *_pair(size), device=p.device, dtype=p.dtype))
     return pd.DataFrame(rows, columns=['name','kind','out','params'])
 
 # %% ../nbs/03_models.ipynb #e55b008d

@@ -13,9 +13,9 @@ from fastai.vision.all import *
 from matplotlib.patches import Rectangle
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
-from .source import InputError, whole
-from .models import custom_resnet, resnet56
-from .train import Parser, command
+from .source import InputError
+from .models import _evaluated, custom_resnet, resnet56
+from .train import _figure, _whole, _write, command
 
 # %% ../nbs/09_receptive_field.ipynb #151cc88e
 _far = 2**40 # where a unit looks that sees nothing
@@ -408,23 +408,19 @@ def _trace(model, x, keep=False):
     "Run `model` in evaluation mode on images `x`"
     model = getattr(model, '_orig_mod', model) # of `torch.compile`
     if isinstance(model, torch.jit.RecursiveScriptModule): model = nn.Sequential(model)
-    tracer,modes,size = _Tracer(keep),{m: m.training for m in model.modules()},tuple(x.shape[-2:])
+    tracer,hooks,size = _Tracer(keep),[],tuple(x.shape[-2:])
     x._seen = _Seen((_Axis(np.zeros((1,1,2), int), 1),)*2, size)
-    hooks = []
+    for n,m in model.named_modules():
+        if isinstance(m, torch.jit.RecursiveScriptModule): continue # takes none; whoever calls it is probed
+        hooks += [m.register_forward_pre_hook(lambda m,a,k,n=n: tracer.enter(n, m, a, k), with_kwargs=True),
+                  m.register_forward_hook(tracer.leave, with_kwargs=True)]
     try:
-        for n,m in model.named_modules():
-            if isinstance(m, torch.jit.RecursiveScriptModule): continue # takes none; whoever calls it is probed
-            hooks += [m.register_forward_pre_hook(lambda m,a,k,n=n: tracer.enter(n, m, a, k), with_kwargs=True),
-                      m.register_forward_hook(tracer.leave, with_kwargs=True)]
-        with torch.random.fork_rng(devices=[]), tracer: model.eval()(x)
+        with _evaluated(model, hooks), torch.random.fork_rng(devices=[]), tracer: model(x)
     except InputError: raise
     except Exception as e:
         name = tracer.stack[-1][0] if tracer.stack else ''
         kind,why = type(model.get_submodule(name)).__name__,(str(e).splitlines() or [type(e).__name__])[0]
         raise InputError(f'{name or "the model"} ({kind}) does not run on an image of {size[0]}×{size[1]} with {x.shape[1]} channels: {why}') from e
-    finally:
-        for h in hooks: h.remove()
-        for m,o in modes.items(): m.training = o
     return tracer
 
 def receptive_field(
@@ -580,35 +576,27 @@ def hrf_rf(
     args=None, # list of arguments, by default those of the command line
 ):
     "Receptive fields of a network on the command line"
-    with command('hrf_rf'):
-        p = Parser(prog='hrf_rf', allow_abbrev=False, description='Print the receptive field of each layer of a network, and leave table '
-                   'and figures in a folder. A file.py is run as a program.')
+    with command('hrf_rf', 'Print the receptive field of each layer of a network, and leave table and figures in a folder. '
+                           'A file.py is run as a program.') as p:
         p.add_argument('--model', default='dense', help='dense, grouped, resnet56, torchvision:resnet50, timm:…, or file.py:function')
         p.add_argument('--size', help="of the image in pixels, like 224 or 128x256 (height x width); by default the network's own, 224 for a file's")
-        p.add_argument('--channels', type=int, default=3, help='of the image')
+        p.add_argument('--channels', type=_whole(1), default=3, help='of the image')
         p.add_argument('--layer', help='name of a row, to show its effective field on noise as well')
         p.add_argument('--out', default='receptive_fields', help='folder for table and figures')
         a = p.parse_args(args)
         size = tuple(map(int, re.findall(r'\d+', a.size))) if a.size and re.fullmatch(r'\d+(x\d+)?', a.size) else a.size
         if isinstance(size, str): raise InputError(f'--size {a.size}: needs a number of pixels, like 224, or 128x256')
-        if a.channels<1: raise InputError(f'--channels {a.channels}: needs a whole number, 1 or more')
         model,own = named_model(a.model)
         size = _image_size((size[0] if len(size)==1 else size) if size else own)
         df = receptive_field(model, size, a.channels)
         shown = df.assign(paths=df.paths.map(lambda o: str(o) if len(str(o))<25 else f'{len(o)} of them'), padding=df.padding.round(3))
         print(shown.to_string(index=False))
         name = re.sub(r'\W+', '-', a.model.rpartition('/')[2]).strip('-')+'-'+'x'.join(map(str, dict.fromkeys(size)))
-        out = Path(a.out).expanduser()
-        def keep(file, write):
-            with whole(out/file) as f: write(f)
-            plt.close('all')
-            print(out/file)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            print(f'\n{len(df)} rows, {df.unproductive.sum()} of them unproductive')
-            keep(f'{name}.csv', lambda f: df.to_csv(f, index=False))
-            keep(f'{name}.png', lambda f: plot_receptive_field(df, size).savefig(f, dpi=110))
-            if a.layer: keep(f'{name}.effective.png', lambda f: plot_effective(effective_field(model, size, a.layer, channels=a.channels)).savefig(f, dpi=110))
-        except OSError as e: raise InputError(f'--out {a.out}: cannot be written ({e.strerror})') from e
+        out = Path(os.path.expanduser(a.out))
+        def keep(file, content): (_figure if isinstance(content, plt.Figure) else _write)(out/file, content); print(out/file)
+        print(f'\n{len(df)} rows, {df.unproductive.sum()} of them unproductive')
+        keep(f'{name}.csv', df.to_csv(index=False))
+        keep(f'{name}.png', plot_receptive_field(df, size))
+        if a.layer: keep(f'{name}.effective.png', plot_effective(effective_field(model, size, a.layer, channels=a.channels)))
 
 if __name__=='__main__' and sys.argv[0].endswith('receptive_field.py'): hrf_rf() # python -m cifar_hrf.receptive_field

@@ -15,10 +15,9 @@ from .learner import optimizers, precisions
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57
 _models = dict(custom_resnet=custom_resnet, lite_net=lite_net, resnet56=resnet56)
-_of_custom = 'conv width act dropout pool_after skip last_pool hidden bias bn_weight stem norm out'.split() # of `custom_resnet`
-_of_lite = ['widths','norm','act','bias','skip'] # of `lite_net`, besides `stem`
+_fields = {k: [*inspect.signature(f).parameters][1:] for k,f in _models.items()} # by which each is made, besides the number of classes
 _lr_test = {k: o.default for k,o in inspect.signature(Learner.lr_range_test).parameters.items() if k not in ('self','seeds','ratios')}
-_unused = dict(custom_resnet=['widths'], lite_net={*_of_custom}-{*_of_lite,'stem'}, resnet56=[*_of_custom, 'scale', 'widths'])
+_unused = {k: {*_fields['custom_resnet'],'widths'}-{*o}-({'stem'} if k=='lite_net' else set()) for k,o in _fields.items()} # lite's may be whitened
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
@@ -84,10 +83,9 @@ class Recipe:
         def share(o): return number(o) and 0<=o<=1
         def choices(*o): return lambda x: isinstance(x, str) and x in o, f"needs one of {', '.join(o)}"
         rules = dict(
-            model=choices(*_models), pad_mode=choices('reflect','edge','constant'), precision=choices(*precisions), init=choices('default','dirac'),
-                tta=choices('none','mirror','six'), opt=choices(*optimizers),
+            model=choices(*_models), opt=choices(*optimizers), precision=choices(*precisions), stats=choices('train','image',*known_stats),
+            pad_mode=choices('reflect','edge','constant'), init=choices('default','dirac'), tta=choices('none','mirror','six'),
             shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'),
-                stats=choices('train','image',*known_stats),
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
@@ -144,10 +142,7 @@ class Recipe:
         "The untrained network for `n_out` classes and images of `size` = (height, width)"
         for k in ('pad','cutout'):
             if getattr(self, k)>min(size)-(k=='pad'): raise InputError(f'{k}={getattr(self, k)}: too large for images of {size[1]}×{size[0]} pixels')
-        custom = {k: getattr(self, k) for k in _of_custom}
-        lite = {k: getattr(self, k) for k in _of_lite}
-        kw = dict(custom_resnet=dict(scale=self.scale, size=size, **custom), lite_net=dict(scale=self.scale, size=size, **lite), resnet56={})
-        model = _models[self.model](n_out, **kw[self.model])
+        model = _models[self.model](n_out, **{k: size if k=='size' else getattr(self, k) for k in _fields[self.model]})
         return dirac_(model) if self.init=='dirac' else model
 
     def schedule(self) -> PhaseScheduler:
@@ -189,8 +184,7 @@ def _cycle(lr_max, div, annihilate=1): return dict(lr_max=lr_max, lr_min=lr_max/
 # as specified: what the write-up says, done as the brief asks; each with its own way to find the rate
 # (003's page does not say where it started: Adam's default)
 _s000 = _spec.replace(name='s000', about='write-up 000: SGD, LR from .01 to .1, in straight lines', scale=1., opt='sgd', wd=0., shape='linear',
-    moms=(.95,.8,.95), **_cycle(.1, 10),
-                      lr_test=dict(start=1e-7, end=1., n_iter=500, rule='second_bottom'))
+                      moms=(.95,.8,.95), **_cycle(.1, 10), lr_test=dict(start=1e-7, end=1., n_iter=500, rule='second_bottom'))
 _s001 = _spec.replace(name='s001', about='write-up 001: SGD, weight decay .002, LRMAX .055', scale=1., opt='sgd', wd=.002, **_cycle(.0550104, 8),
                       lr_test=dict(start=.01, end=.5, n_iter=480, mode='linear', on='valid', rule='steepest', skip=10, stop=5.))
 _s002 = _spec.replace(name='s002', about='write-up 002: AdamW at LRMAX .126', scale=1., opt='adamw', wd=1e-2, shape='linear', moms=None, **_cycle(.126, 10),
@@ -204,8 +198,7 @@ _bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's
     act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
     bias_lr=64., shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99, tta='mirror')
 _hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net',
-    widths=(64,256,512), conv='dense', norm='shift', act='gelu', bias='none',
-    scale=1/9, lr_max=1.5, lr_final=.1)
+    widths=(64,256,512), norm='shift', act='gelu', scale=1/9, lr_max=1.5)
 _airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10,
     widths=(64,256,256), pad=2, alternate=True, init='dirac',
     lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
@@ -217,8 +210,7 @@ _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 +
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
 
 recipes = {r.name: r for r in (
-    _spec,
-    _lite,
+    _spec, _lite,
     _lite.replace(name='lite93', about='a wider net, for longer: aims at 93% on two CPU cores', widths=(64,256,256), epochs=10),
     _lite.replace(name='lite94', about='the same for longer, six views: aims at 94% on two CPU cores', widths=(64,256,256), epochs=16, tta='six'),
     Recipe('small', 'the net of lite without its tricks', model='lite_net', act='gelu', scale=.125, epochs=15,
@@ -227,16 +219,13 @@ recipes = {r.name: r for r in (
            lr_max=.1, lr_min=.01, lr_final=1e-3, pad=2, flip=0., cutout=0),
     _spec.replace(name='dawn', about="the DAWNBench entry of 2018 that the brief's network comes from", pool_after='act', bias='none', shape='linear',
         grid='dawn', moms=None, lr_min=0., lr_final=0.),
-    _spec.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, stem='whiten', norm='ghost', act='celu',
-        bias='none', scale=1/16, smoothing=.2, cutout=0,
-        bias_lr=64., wd=7.5e-4, # all rates, and with them the decay, are one and a half times those of the bag of tricks
-        shape='linear', grid='dawn', moms=None, lr_max=1.5, lr_min=0., lr_final=.15, pct_start=.2, floor_epochs=2),
+    _bag.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, ema=0., tta='none',
+        lr_max=1.5, lr_final=.15, wd=7.5e-4), # all rates, and with them the decay, are one and a half times those of the bag of tricks
     _bag, _hlb, _airbench,
     _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift'),
     _bag.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, norm='shift', cutout=8, alternate=True,
         init='dirac', tta='none'),
-    _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time',
-                      epochs=8, opt='muon', lr_max=1., lr_min=.2, lr_final=.07),
+    _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', **_rates(1.)),
     _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=9),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
@@ -253,8 +242,7 @@ recipes = {r.name: r for r in (
         out='softmax',                # before a loss that has one inside
         skip='twice', bias='layer1'), # the block adds its input, and so does its caller
     _s003.replace(name='s003-asrun', about="003 as its program ran", grid='torch', pct_start=6/24, pad_mode='edge', cutout_p=.5, cutout_fill='image',
-        stats='image',
-        stepped='epoch',              # LR changes with each epoch, in leaps
+        stats='image', stepped='epoch', # LR changes with each epoch, in leaps
         epochs=20, cycle_epochs=24,   # and never gets down
         **_cycle(.09, 25, 1e4)),
     _s004.replace(name='s004-asrun', about="004 as its program ran", grid='torch',
@@ -266,8 +254,7 @@ recipes = {r.name: r for r in (
         **_cycle(1.17e-4, 40, 1e4)),  # the library's default annihilates
     _smith, _smith.replace(name='smith-resnet56-held', about='the same with momentum held at .9', moms=None),
     _smith.replace(name='smith-resnet56-nocycle', about='ResNet-56 without the cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', epochs=164, bs=128,
-        shape='step', moms=None,
-                   lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0))}
+        shape='step', moms=None, lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0))}
 
 # one thing other than in `spec`, or, for schedules without a cycle, than in `spec-held`
 recipes |= {r.name: r for r in (_spec.replace(name=f'spec-{name}', about=about, **fields) for name,about,fields in (
@@ -303,10 +290,8 @@ def get_recipe(
     name:str, # of one of `recipes`
 ) -> Recipe:
     "The recipe of that name"
-    if name not in recipes:
-        near = ', '.join(difflib.get_close_matches(name, recipes, cutoff=0))
-        raise InputError(f'recipe={name}: unknown; near it: {near}; all: hrf_train --list')
-    return recipes[name]
+    if name in recipes: return recipes[name]
+    raise InputError(f"recipe={name}: unknown; near it: {', '.join(difflib.get_close_matches(name, recipes, cutoff=0))}; all: hrf_train --list")
 
 # %% ../nbs/06_recipes.ipynb #a512d50f
 def compare_recipes(

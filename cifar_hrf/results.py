@@ -12,10 +12,10 @@ from fastai.basics import *
 from safetensors import SafetensorError, safe_open
 from scipy import special, stats
 import cifar_hrf
-from .source import InputError, whole
+from .source import InputError
 from .recipes import *
 from .train import *
-from .train import _readers
+from .train import _readers, _write
 
 # %% ../nbs/10_results.ipynb #10a00002
 _columns = ("run recipe changed data seed status accuracy accuracy_tta tta epochs train_seconds seconds n_params clean_acc best_acc evaluated_on n_train "
@@ -360,9 +360,8 @@ def hrf_results(
     args=None, # list of arguments, by default those of the command line
 ):
     "Summarise runs on the command line"
-    with command('hrf_results'):
-        p = Parser(prog='hrf_results', allow_abbrev=False,
-                   description='Print what runs say of each recipe, and leave summary.md, summary.csv and results.csv (a row for each run) in a folder.')
+    with command('hrf_results', 'Print what runs say of each recipe, and leave summary.md, summary.csv and results.csv (a row for each run) '
+                                'in a folder.') as p:
         p.add_argument('runs', nargs='+', help='folder in which run folders are looked for, run folder, or table of runs (.csv)')
         p.add_argument('--target', type=float, help='accuracy in percent, like 94: how many runs reach it')
         p.add_argument('--compare', nargs=2, metavar=('A','B'), help='how recipe A differs from recipe B')
@@ -383,11 +382,8 @@ def hrf_results(
         shown,notes = _shown(table, target),remarks(runs)
         files = {'results.csv': runs.to_csv(index=False), 'summary.csv': table.to_csv(),
                  'summary.md': '\n\n'.join([_markdown(shown), *('\n'.join(f'- {o}' for o in x) for x in (said,notes) if x)])+'\n'}
-        try:
-            out = Path(a.out).expanduser()
-            for name,text in files.items():
-                with whole(out/name) as f: f.write_text(text, encoding='utf-8')
-        except (OSError, RuntimeError) as e: raise InputError(f'--out {a.out[:100]}: cannot be written ({getattr(e, "strerror", e)})') from e
+        out = Path(os.path.expanduser(a.out))
+        for name,text in files.items(): _write(out/name, text)
         print('\n'.join([shown.to_string(index=False), *(f'\n{o}' for o in ['\n'.join(said), '\n'.join(notes)] if o), f"\n{out}: {', '.join(files)}"]))
 
 if __name__=='__main__' and sys.argv[0].endswith('results.py'): hrf_results() # python -m cifar_hrf.results

@@ -9,6 +9,7 @@ __all__ = ['CIFAR10_CLASSES', 'known_stats', 'image_errors', 'InputError', 'whol
 
 # %% ../nbs/00_source.ipynb #47a79aca
 import errno, hashlib, io, pickle, shutil, struct, tarfile, tempfile, zlib
+from numbers import Integral
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from sklearn.datasets import load_digits
@@ -16,6 +17,10 @@ from sklearn.model_selection import train_test_split
 
 # %% ../nbs/00_source.ipynb #1edfbf2d
 class InputError(ValueError): "Bad input: one line that names the file or the option, and says what to do"
+
+def _check_whole(who='', low=1, **values):
+    for k,v in values.items():
+        if not (isinstance(v, Integral) and not isinstance(v, bool) and v>=low): raise InputError(f'{who}{k}={v}: needs a whole number, {low} or more')
 
 # %% ../nbs/00_source.ipynb #92589242
 _unwritable = [getattr(errno, o, None) for o in ('ENOSPC','EDQUOT','EFBIG','EROFS','EACCES','EPERM','EISDIR','ENOTDIR')] # Windows has not all of them

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['environment', 'read_recipe', 'read_history', 'make_dls', 'Checkpoint', 'resume_run', 'train_many', 'train', 'find_lr',
-           'Run', 'load_run', 'Parser', 'command', 'auto_recipe', 'hrf_train', 'hrf_find']
+           'Run', 'load_run', 'command', 'auto_recipe', 'hrf_train', 'hrf_find']
 
 # %% ../nbs/08_train.ipynb #fb0c03dc
 import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, operator, platform
-import shlex, shutil, signal, subprocess, sys, tempfile, threading, zipfile
+import shlex, shutil, signal, subprocess, sys, threading, zipfile
 from datetime import datetime, timezone
 try: import fcntl
 except ImportError: fcntl = None # Windows
 import fastai, matplotlib, torchvision
 from fastai.vision.all import *
+from torch.utils._pytree import tree_map
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 import cifar_hrf
@@ -26,21 +27,17 @@ from .recipes import *
 from .interpret import *
 
 # %% ../nbs/08_train.ipynb #b8deab26
-def _git(*args):
-    "What git says of the checkout that this package lies in; '' if there is none"
-    try: return subprocess.run(['git', '-C', Path(cifar_hrf.__file__).parent, *args], capture_output=True, text=True, timeout=10).stdout.strip()
+def _output(*args): # of a program; '' if there is none
+    try: return subprocess.run(args, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired): return ''
 
-def _cpu_name():
-    if Path('/proc/cpuinfo').exists():
-        for o in Path('/proc/cpuinfo').read_text().splitlines():
-            if o.startswith('model name'): return o.split(':', 1)[1].strip()
-    return platform.processor() or platform.machine()
+def _git(*args): return _output('git', '-C', Path(cifar_hrf.__file__).parent, *args) # of the checkout that this package lies in
+def _gpu_driver(): return _output('nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader').split('\n')[0] or None
 
-def _gpu_driver():
-    ask = ['nvidia-smi','--query-gpu=driver_version','--format=csv,noheader']
-    try: return subprocess.run(ask, capture_output=True, text=True, timeout=10).stdout.split('\n')[0] or None
-    except (OSError, subprocess.TimeoutExpired): return None
+def _cpu_name():
+    info = Path('/proc/cpuinfo')
+    found = re.search(r'^model name\s*:(.*)', info.read_text(), re.M) if info.exists() else None
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 def environment(
     device:torch.device, # trained on
@@ -70,7 +67,7 @@ def _data_facts(dls):
 
 # %% ../nbs/08_train.ipynb #31f69617
 def _write(path, content): # text or bytes
-    with whole(path) as f: (f.write_text if isinstance(content, str) else f.write_bytes)(content)
+    with whole(path) as f: f.write_bytes(content.encode() if isinstance(content, str) else content)
 
 def _figure(path, fig):
     b = io.BytesIO()
@@ -121,19 +118,6 @@ def read_history(
         return df
     except (OSError, ValueError) as e: raise InputError(f'{path}: not a file of a run ({getattr(e, "strerror", None) or e})') from e
 
-def _new_run(out, name):
-    "A new folder `out`/`name`, with a number behind it if that exists, and the folders that were made for it"
-    if not str(out): raise InputError('--out: an empty name; needs a folder')
-    try:
-        out = Path(out).expanduser()
-        made = [o for o in (out,*out.parents) if not o.exists()]
-        out.mkdir(parents=True, exist_ok=True)
-        for i in itertools.count(1):
-            run = out/(name if i==1 else f'{name}-{i}')
-            try: run.mkdir(); break
-            except FileExistsError: continue
-    except (OSError, RuntimeError) as e: raise InputError(f'--out {str(out)[:100]}: cannot be written ({getattr(e, "strerror", e)})') from e
-    return run,made
 
 @contextmanager
 def _alone(run):
@@ -148,8 +132,17 @@ def _alone(run):
 
 @contextmanager
 def _run_folder(out, name, figures):
-    "A new run folder; removed if the block fails before it has the file `figures`"
-    run,made = _new_run(out, f'{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}')
+    "A new folder `out`/`name`-time, with a number behind it if that exists; removed if the block fails before it has the file `figures`"
+    if not str(out): raise InputError('--out: an empty name; needs a folder')
+    name = f'{name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}'
+    try:
+        out = Path(out).expanduser()
+        made = [o for o in (out,*out.parents) if not o.exists()]
+        out.mkdir(parents=True, exist_ok=True)
+        for i in itertools.count(1):
+            run = out/(name if i==1 else f'{name}-{i}')
+            with contextlib.suppress(FileExistsError): run.mkdir(); break
+    except (OSError, RuntimeError) as e: raise InputError(f'--out {str(out)[:100]}: cannot be written ({getattr(e, "strerror", e)})') from e
     try:
         with _alone(run): yield run
     finally:
@@ -232,12 +225,10 @@ class Checkpoint(Callback):
     def after_epoch(self):
         if self.learn.lock.locked() or time.monotonic()-self.written<self.every: return
         def plain(o): # for `torch.load`, which in `weights_only` takes nothing of NumPy's
-            if isinstance(o, dict): return {k: plain(v) for k,v in o.items()}
-            if isinstance(o, (list,tuple)): return type(o)(map(plain, o))
             return o.item() if isinstance(o, np.generic) else torch.from_numpy(o.astype(np.int64)) if isinstance(o, np.ndarray) else o
         b = io.BytesIO()
-        torch.save(plain(dict(epochs=self.epoch+1, parts={k: o.state_dict() for k,o in self._parts().items()}, randoms=get_random_states(),
-                              loaders=[dl.rng.getstate() for dl in self.dls.loaders], **{k: f() for k,f in self.kept.items()})), b)
+        torch.save(tree_map(plain, dict(epochs=self.epoch+1, parts={k: o.state_dict() for k,o in self._parts().items()}, randoms=get_random_states(),
+                                        loaders=[dl.rng.getstate() for dl in self.dls.loaders], **{k: f() for k,f in self.kept.items()})), b)
         _write(self.path, b.getvalue())
         self.written = time.monotonic()
 
@@ -435,13 +426,12 @@ def find_lr(
         res = learn.lr_range_test(seeds=seeds, ratios=[recipe.bias_lr,1.] if recipe.bias_lr!=1 else None, **kwargs)
         _write_setting(run, recipe, learn, source, 0)
         def clean(o): return {k: clean(v) for k,v in o.items()} if isinstance(o, dict) else None if isinstance(o, float) and not math.isfinite(o) else o
-        facts = dict(lr_max=res.lr_max, lr_min=res.lr_min, reasons=res.reasons, warnings=res.warnings, spread=res.spread.T.to_dict(),
+        facts = dict(said=repr(res), lr_max=res.lr_max, lr_min=res.lr_min, reasons=res.reasons, warnings=res.warnings, spread=res.spread.T.to_dict(),
                      settings=merge(kwargs, dict(start=float(res.planned[0]), end=float(res.planned[-1]), n_iter=len(res.planned), seeds=seeds)))
         _write(run/'lr_range.json', json.dumps(clean(facts), indent=2, default=lambda o: o.item() if hasattr(o, 'item') else list(o)))
         _figure(run/'lr_range.png', res.plot().figure)
         for name,o in [('lr_range_coarse.csv',res.coarse), ('lr_range.csv',res)]:
-            if o:
-                with whole(run/name) as f: o.to_frame().to_csv(f, index=False)
+            if o: _write(run/name, o.to_frame().to_csv(index=False))
     return run
 
 # %% ../nbs/08_train.ipynb #0bc1cb4a
@@ -496,20 +486,20 @@ def load_run(
     return Run(path, *parts.values())
 
 # %% ../nbs/08_train.ipynb #14497920
-class Parser(argparse.ArgumentParser):
-    "Raises `InputError` where `argparse` ends the program"
-    def error(self, message): raise InputError(message)
-
 @contextmanager
 def command(
     name:str, # of the command, for messages
-):
+    description:str='', # of the command, for its help
+): # the parser of its options
     "What all commands do with bad input: one line on standard error, exit status 2. Ctrl-C and SIGTERM leave with 130"
     def stop(*_): raise KeyboardInterrupt
+    def error(message): raise InputError(message) # where `argparse` would end the program
+    p = argparse.ArgumentParser(name, allow_abbrev=False, description=description)
+    p.error = error
     matplotlib.use('agg')
     warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
     try:
-        with _on_signals(stop, signal.SIGTERM): yield
+        with _on_signals(stop, signal.SIGTERM): yield p
     except InputError as e: print(f'{name}: {" ".join(str(e).split())}', file=sys.stderr); sys.exit(2)
     except KeyboardInterrupt as e:
         if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGINT, signal.SIG_IGN) # the process is about to end
@@ -523,14 +513,11 @@ def _whole(low, high=10**6):
         return n
     return _read
 
-def _parser(prog, description):
-    "The options that commands on a recipe share"
-    p = Parser(prog=prog, allow_abbrev=False, description=description)
+def _shared_options(p): # by commands on a recipe
     p.add_argument('--recipe', default='auto', help='name of a recipe; auto: spec on a GPU, lite on a CPU, digits for the digits')
     p.add_argument('--data', default='auto', help='cifar10, digits, a folder with train/ and test/, cifar-10-batches-py, or its .tar.gz')
     p.add_argument('--out', default='runs', help="folder for the run's own folder")
     p.add_argument('--set', nargs='+', action='extend', default=[], metavar='field=value', help="other fields of the recipe; see hrf_train --show")
-    return p
 
 def auto_recipe(
     source, # as in `cifar_dls`
@@ -556,8 +543,8 @@ def hrf_train(
     args=None, # list of arguments, by default those of the command line
 ):
     "Train a recipe on the command line"
-    with command('hrf_train'):
-        p = _parser('hrf_train', 'Train a recipe and leave everything about the run in a folder of its own.')
+    with command('hrf_train', 'Train a recipe and leave everything about the run in a folder of its own.') as p:
+        _shared_options(p)
         p.add_argument('--epochs', type=_whole(1), help="instead of the recipe's own")
         p.add_argument('--seed', type=_whole(0, 2**32-1), default=0, help='of weights, order and augmentation')
         p.add_argument('--seeds', type=_whole(1, 10_000), help='train so many runs, with this seed and the following ones')
@@ -600,9 +587,9 @@ def hrf_find(
     args=None, # list of arguments, by default those of the command line
 ):
     "Find a recipe's learning rates on the command line"
-    with command('hrf_find'):
-        p = _parser('hrf_find', 'Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. '
-                                'The test images are not used.')
+    with command('hrf_find', 'Find LRMAX and LRMIN of a recipe by an LR range test on its untrained network, and leave table and figure in a folder. '
+                             'The test images are not used.') as p:
+        _shared_options(p)
         p.add_argument('--seeds', type=_whole(1, 100), default=3, help='repeat so often, with other order and augmentation')
         own = dict(default=argparse.SUPPRESS) # without them, the recipe's own
         p.add_argument('--start', type=float, help='learning rate of the first step (1e-6)', **own)
@@ -615,11 +602,6 @@ def hrf_find(
         a = p.parse_args(args)
         recipe,source = _choose(a)
         run = find_lr(recipe, source, a.out, **{k: v for k,v in vars(a).items() if k not in ('recipe','data','out','set')})
-        f = json.loads((run/'lr_range.json').read_text())
-        def line(k): # LRMAX or LRMIN, its reason and spread
-            r = f['spread'][k]
-            return f"{k.upper().replace('_', '')} {'not found' if f[k] is None else format(f[k], '.3g')}: {f['reasons'][k]}" + \
-                (f"; {r['low']:.3g} to {r['high']:.3g} over {a.seeds} seeds" if a.seeds>1 and r['low'] is not None else '')
-        print('\n'.join(['', line('lr_max'), line('lr_min'), *(f'warning: {o}' for o in f['warnings']), f'{run}: lr_range.png, lr_range.csv, lr_range.json']))
+        print(f"\n{_read_json(run/'lr_range.json', 'said')['said']}\n{run}: lr_range.png, lr_range.csv, lr_range.json")
 
 if __name__=='__main__' and sys.argv[0].endswith('train.py'): hrf_train() # python -m cifar_hrf.train

@@ -6,15 +6,10 @@
 __all__ = ['PadCrop', 'FlipLR', 'CutOut', 'NormalizeImage']
 
 # %% ../nbs/01_transforms.ipynb #5a8b284c
-from numbers import Integral, Real
 from fastai.vision.all import *
-from .source import InputError
+from .source import InputError, _check_whole
 
 # %% ../nbs/01_transforms.ipynb #f4c303e8
-def _check_pixels(nm, low, **values):
-    for k,v in values.items():
-        if not (isinstance(v, Integral) and not isinstance(v, bool) and v>=low): raise InputError(f'{nm} {k}={v}: needs a whole number, {low} or more')
-
 def _batch(x): # a batch of images as a plain tensor, which spares each operation the way through TensorImage
     if x.ndim!=4: raise InputError(f'a batch of images [n,c,h,w] is needed, not {tuple(x.shape)}; use it in batch_tfms')
     return x.as_subclass(Tensor)
@@ -26,7 +21,7 @@ class PadCrop(RandTransform):
         mode:str='reflect', # 'reflect', 'edge', or 'constant': 0 after Normalize, the mean of the data
         **kwargs
     ):
-        _check_pixels('PadCrop', 0, pad=pad)
+        _check_whole('PadCrop ', 0, pad=pad)
         if mode not in ('reflect','edge','constant'): raise InputError(f'PadCrop mode={mode}: needs one of reflect, edge, constant')
         super().__init__(**merge(dict(order=100 if mode=='constant' else 5), kwargs))
         store_attr('pad,mode')
@@ -102,8 +97,8 @@ class CutOut(RandTransform):
         **kwargs
     ):
         low,high = n if is_listy(n) else (n,n)
-        _check_pixels('CutOut', 1, size=size, n=low)
-        _check_pixels('CutOut', low, n=high)
+        _check_whole('CutOut ', 1, size=size, n=low)
+        _check_whole('CutOut ', low, n=high)
         _check_p('CutOut', p)
         super().__init__(**merge(dict(order=102), kwargs))
         store_attr('size,n,fill,overhang')
