@@ -324,7 +324,7 @@ def resume_run(
 ) -> Path: # the run folder
     """Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop
     (but for callbacks that carry gradients or the like from one epoch into the next)"""
-    start,run = time.perf_counter(),Path(run).expanduser()
+    start,run = time.perf_counter(),Path(os.path.expanduser(run))
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
     with _alone(run): return _resume(run, source, device, cbs, start)
 
@@ -477,7 +477,7 @@ def load_run(
     path:str|Path, # a run folder
 ) -> Run:
     "What `train` wrote"
-    path,parts,faults = Path(path).expanduser(),{},[]
+    path,parts,faults = Path(os.path.expanduser(path)),{},[]
     if not path.is_dir(): raise InputError(f'{str(path)[:100]}: no such run folder')
     for name,f in _readers.items():
         try: parts[name] = f(path)
