@@ -237,7 +237,10 @@ class FastWrapper(OptimWrapper):
         for g in self.opt.param_groups:
             if fused and not g['differentiable'] and not g['fused']: g.update(fused=True, foreach=None)
             elif not (g['foreach'] or g['fused'] or g['differentiable']): g['foreach'] = True
-        self.opt._step_supports_amp_scaling = all(g['fused'] for g in self.opt.param_groups) # skips a step whose gradients overflowed in fp16 on the device
+            for s in [self.opt.state.get(p, {}) for p in g['params'] if g['fused']]: # of steps that were not fused Adam's count lies on the CPU
+                if isinstance(s.get('step'), Tensor): s['step'] = s['step'].to(s['exp_avg'].device, torch.float32)
+        # may it skip, on the device, a step whose gradients overflowed in fp16?
+        self.opt._step_supports_amp_scaling = all(g['fused'] and not g.get('dampening') for g in self.opt.param_groups)
 
 def _fast_opt(opt):
     "`opt`, which from now on does its arithmetic in few calls"
@@ -309,18 +312,28 @@ class FastProgress(ProgressCallback):
         self.loss_copy = None
 
 class FastMixedPrecision(MixedPrecision):
-    "A `MixedPrecision` whose scaler leaves it to the optimizer, on the device, to skip a step that overflowed"
+    "A `MixedPrecision` whose scaler leaves it to the optimizer, if that can, to skip on the device a step that overflowed"
     name = 'mixed_precision'
-    def before_step(self): self.scaler.unscale_(self.opt.opt)
+    @property
+    def on_device(self): return getattr(getattr(self.opt, 'opt', None), '_step_supports_amp_scaling', False)
+    def before_fit(self):
+        left = self.__dict__.get('autocast') # by a fit that was interrupted within a batch
+        if left and torch.is_autocast_enabled(left.device): left.__exit__(None, None, None)
+        super().before_fit()
+
+    def before_step(self):
+        if not self.on_device: return super().before_step()
+        opt = self.opt.opt
+        for p in [p for g in opt.param_groups if g.get('momentum') for p in g['params'] if p.grad is not None]:
+            s = opt.state[p] # if the first step is skipped, PyTorch's fused SGD leaves its momentum uninitialised
+            if s.get('momentum_buffer') is None: s['momentum_buffer'] = torch.zeros_like(p.grad)
+        self.scaler.unscale_(opt)
 
 _fast_cbs = {Recorder: FastRecorder, ProgressCallback: FastProgress, MixedPrecision: FastMixedPrecision}
 
 def _swap_cbs(learn, classes):
-    scales = getattr(getattr(learn.opt, 'opt', None), '_step_supports_amp_scaling', False)
     for cb in learn.cbs:
-        new = classes.get(type(cb))
-        if not scales: new = {MixedPrecision: None, FastMixedPrecision: MixedPrecision}.get(type(cb), new)
-        if new: object.__setattr__(cb, '__class__', new)
+        if type(cb) in classes: object.__setattr__(cb, '__class__', classes[type(cb)])
 
 # %% ../nbs/05_learner.ipynb #766e24a5
 _step_events = frozenset([*_inner_loop, 'after_cancel_step'])
@@ -393,8 +406,8 @@ class _FastLoop:
         self._do_grad_opt()
 
     def _step(self):
-        scaler = getattr(self, 'scaler', None) if hasattr(self, 'mixed_precision') else None
-        if scaler and type(self.mixed_precision) is FastMixedPrecision: scaler.step(self.opt.opt)
+        half = getattr(self, 'mixed_precision', None)
+        if type(half) is FastMixedPrecision and half.on_device: self.scaler.step(self.opt.opt)
         else: self.opt.step()
 
     @property
@@ -448,17 +461,26 @@ class _Call(nn.Module): # for `make_graphed_callables`, which puts its own `forw
     def __init__(self, model): super().__init__(); self.model = model
     def forward(self, *xb): return self.model(*xb)
 
+def _own_grads(model): return [p.register_hook(torch.clone) for p in model.parameters() if p.requires_grad] # not in a graph's memory, for they may be kept
+
+def _compiled(mode, model, xb, hooks):
+    for o in hooks: o.remove()
+    hooks[:] = _own_grads(model) if mode in ('reduce-overhead','max-autotune') else [] # which use graphs on a GPU
+    return torch.compile(model, mode=mode)
+
 def _graphed(model, xb, hooks):
     "`model` as a CUDA graph for batches like `xb`; its buffers and the random state are left as they were"
     for o in hooks: o.remove()
+    stream = torch.cuda.current_stream()
     kept,state = {k: o.clone() for k,o in model.named_buffers()},torch.cuda.get_rng_state()
     cached = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False) # copies of the weights in half precision belong to the graph
     try:
         call = torch.cuda.make_graphed_callables(_Call(model), tuple(o.clone() for o in xb))
-        hooks[:] = [p.register_hook(torch.clone) for p in model.parameters() if p.requires_grad] # gradients that are kept must not lie in the graph's memory
+        hooks[:] = _own_grads(model)
         return call
     finally:
+        torch.cuda.set_stream(stream) # a recording that fails leaves its own
         torch.set_autocast_cache_enabled(cached)
         with torch.no_grad():
             for k,o in model.named_buffers(): o.copy_(kept[k])
@@ -471,6 +493,7 @@ def _forward(learn, xb):
     if f.of is not learn.model: f.of,f.shapes,f.call = learn.model,shapes,None # a new model, or the first batch
     if f.shapes!=shapes: return learn.model(*xb)
     try:
+        if not f.call: learn.loss = learn.loss_grad = learn.pred = None # of an earlier fit: their autograd graph would bring its stream into the recording
         f.call = f.call or f.make(learn.model, xb, f.hooks)
         return f.call(*xb)
     except Exception as e:
@@ -499,7 +522,7 @@ def fast(self:Learner,
     if compile and graph: raise InputError("graph=True: give either that or compile; compile='reduce-overhead' uses graphs too")
     if graph and _device(self.dls).type!='cuda': graph = print('fast: a CUDA graph needs a GPU; training goes on without')
     if not hasattr(type(self), 'stock'): self.__class__ = _fast_class(type(self))
-    makes = dict(compile=lambda model,xb,hooks: torch.compile(model, mode=compile if isinstance(compile, str) else 'default'), graph=_graphed)
+    makes = dict(compile=partial(_compiled, compile if isinstance(compile, str) else 'default'), graph=_graphed)
     what = 'compile' if compile else 'graph' if graph else None
     self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)

@@ -111,7 +111,7 @@ class ResidentDL(TfmdDL):
         near = _fits(self.images, self.device)
         if self.near and not near: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory, and batches come over one by one')
         self.near,self.labels = near,self.labels.to(self.device)
-        self.images = self.images.to(self.device) if near else self.images.cpu().pin_memory() if torch.cuda.is_available() else self.images.cpu()
+        self.images = self.images.to(self.device if near else 'cpu')
 
     def shuffle_fn(self, idxs):
         return idxs[torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))]
@@ -140,7 +140,7 @@ class ResidentDL(TfmdDL):
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs):
                 x = self.images[i]
-                if not self.near: x,i = x.to(self.device, non_blocking=True),i.to(self.device)
+                if not self.near: x,i = [(o.pin_memory() if self.device.type=='cuda' else o).to(self.device, non_blocking=True) for o in (x,i)]
                 for t in alternating: t.at = n,i
                 yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
         self.after_iter()

@@ -66,7 +66,7 @@ class FlipLR(RandTransform):
 
     @contextmanager
     def epoch(self, n, device): # over `n` images; one that is not gone through to its end does not count
-        if n not in self.sides: self.sides[n] = torch.rand(n, device=device)<self.p_image
+        self.sides[n] = self.sides[n].to(device) if n in self.sides else torch.rand(n, device=device)<self.p_image # those of a checkpoint lie on the CPU
         try:
             yield
             self.sides[n] = ~self.sides[n]
