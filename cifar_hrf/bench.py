@@ -50,7 +50,6 @@ class _InMemory(torch.utils.data.Dataset): # as `torchvision.datasets.CIFAR10` i
     def __len__(self): return len(self.labels)
     def __getitem__(self, i): return self.tfm(Image.fromarray(self.images[i])),self.labels[i]
 
-
 def _bench_loaders(b):
     for name,plain in ('',False),('/plain',True):
         kw = dict(pad=0, flip=0, cutout=0) if plain else {}

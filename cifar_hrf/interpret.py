@@ -67,7 +67,6 @@ def _checked(preds, targs): # as plain tensors on the CPU
         raise InputError(f'targs of shape {tuple(targs.shape)}: needs one label from 0 to {c-1} for each of {n} predictions')
     return preds.float(),targs.long()
 
-
 def misclassified(
     preds:Tensor, # probabilities [n,classes]
     targs:Tensor, # labels [n]

@@ -127,8 +127,8 @@ def dirac_(
 
 # %% ../nbs/03_models.ipynb #48c2d0e5
 resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'),
-                      skip=('once','none','twice','alone'), last_pool=('max','avg'),
-                bias=('head','none','layer1'), stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
+                      skip=('once','none','twice','alone'), last_pool=('max','avg'), bias=('head','none','layer1'),
+                      stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
 _acts = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
 
 def custom_resnet(

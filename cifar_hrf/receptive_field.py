@@ -258,18 +258,17 @@ def _moved(func, args, kwargs): # views, and views joined
 
 _joins = set('cat concat concatenate stack hstack vstack dstack'.split())
 _views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk split
-    unbind narrow select getitem roll flip rot90 fliplr flipud movedim swapaxes get t clone
-    contiguous pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat
-    repeat_interleave tensor_split view_as reshape_as index_select""".split())
+    unbind narrow select getitem roll flip rot90 fliplr flipud movedim swapaxes get t clone contiguous
+    pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat repeat_interleave
+    tensor_split view_as reshape_as index_select""".split())
 _constants = set('new_zeros new_ones new_full new_empty new_tensor zeros_like ones_like full_like empty_like rand_like randn_like'.split())
 _rules = {
     **dict.fromkeys("""add sub mul div truediv pow neg abs exp log sqrt rsqrt square sigmoid tanh relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish
-        softplus softsign hardswish
-        hardsigmoid hardtanh logsigmoid threshold clamp clamp_min clamp_max clip erf sin cos atan sign round floor ceil
-        trunc reciprocal maximum minimum fmax fmin hypot heaviside lerp
+        softplus softsign hardswish hardsigmoid hardtanh logsigmoid threshold clamp clamp_min clamp_max clip
+        erf sin cos atan sign round floor ceil trunc reciprocal maximum minimum fmax fmin hypot heaviside lerp
         addcmul addcdiv rpow where masked_fill gt ge lt le eq ne logical_and logical_or logical_not nan_to_num batch_norm group_norm instance_norm layer_norm
-        rms_norm local_response_norm dropout dropout1d dropout2d feature_dropout
-        alpha_dropout to type type_as float double half bfloat16 detach cpu cuda""".split(), _same),
+        rms_norm local_response_norm dropout dropout1d dropout2d feature_dropout alpha_dropout
+        to type type_as float double half bfloat16 detach cpu cuda""".split(), _same),
     **dict.fromkeys('mean sum amax amin max min var std logsumexp prod'.split(), _reduced), **dict.fromkeys(('norm','vector_norm'), partial(_reduced, at=2)),
     **dict.fromkeys('softmax log_softmax normalize cumsum'.split(), _along),
     **dict.fromkeys('matmul rmatmul bmm scaled_dot_product_attention multi_head_attention_forward'.split(), _product),
@@ -392,8 +391,7 @@ def _row(name, kind, before, seen, probed, image):
         return ((np.minimum(high, image[k]-1)-np.maximum(low, 0)+1).clip(0)/(high-low+1))[high>=low].mean()
     return dict(name=name, kind=kind, out=_both(lambda k: seen.size[k]), rf=_both(lambda k: seen.axes[k].rf), jump=_both(lambda k: seen.axes[k].jump),
                 start=_both(lambda k: float(sum(seen.axes[k].hull(1))[0]+1)/2), rf_min=_both(lambda k: seen.axes[k].paths[0]),
-                paths=_both(lambda k: seen.axes[k].paths),
-                padding=1-float(inside(0)*inside(1)), whole=seen.whole, probed=probed,
+                paths=_both(lambda k: seen.axes[k].paths), padding=1-float(inside(0)*inside(1)), whole=seen.whole, probed=probed,
                 unproductive=all(max(o.axes[k].paths[0] if o.whole else o.axes[k].rf for o in before)>image[k] for k in (0,1)))
 
 def _like(model): return next((o for o in model.parameters() if o.is_floating_point()), torch.zeros(())) # a tensor of its kind

@@ -118,7 +118,6 @@ def read_history(
         return df
     except (OSError, ValueError) as e: raise InputError(f'{path}: not a file of a run ({getattr(e, "strerror", None) or e})') from e
 
-
 @contextmanager
 def _alone(run):
     "Nobody else trains the run in the folder `run` meanwhile, as far as the system can tell"
