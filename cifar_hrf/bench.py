@@ -159,7 +159,7 @@ def _against(file, source, device): # seconds of a whole process: ours, the scri
     recipe = 'digits' if source=='digits' else 'record' if device.type=='cuda' else 'lite'
     def seconds(*args, cwd=None):
         start = time.perf_counter()
-        res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=True, errors='replace', cwd=cwd)
+        res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, encoding='utf-8', errors='replace', cwd=cwd)
         if res.returncode:
             raise InputError(f'--against {file}: failed: {(res.stderr.strip().splitlines() or [f"it ended with status {res.returncode}"])[-1][:200]}')
         return time.perf_counter()-start

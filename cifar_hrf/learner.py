@@ -18,6 +18,7 @@ from fastai.callback.channelslast import ChannelsLast
 from fastprogress.fastprogress import progress_bar
 from .source import InputError, _check_whole, whole
 from .loaders import clean_batches
+from .schedule import _autocast_kept
 
 # %% ../nbs/05_learner.ipynb #54cfd727
 def _device(dls): return torch.device(dls.device or 'cpu') if hasattr(dls, 'device') else default_device() # PyTorch's loaders name none
@@ -33,7 +34,6 @@ def has_bf16(
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
     order,autocast = MixedPrecision.order,None
-    def before_fit(self): self._leave() # a fit that was interrupted within a batch
     def before_batch(self):
         self.autocast = torch.autocast(_device(self.dls).type, torch.bfloat16)
         self.autocast.__enter__()
@@ -196,13 +196,19 @@ def _each_adam(ps, ss, lr, mom, sqr_mom, eps, **_):
 _each = {weight_decay: _each_decay, l2_reg: _each_l2, average_grad: _each_grad, average_sqr_grad: _each_square, step_stat: _each_count,
          sgd_step: _each_sgd, momentum_step: _each_momentum, adam_step: _each_adam}
 
+def _coarse(lists): # on a CPU, PyTorch multiplies lists of these by a number with other rounding
+    return any(p.device.type=='cpu' and p.dtype in (torch.float16,torch.bfloat16) for ps in lists for p in ps)
+
 class FastOptimizer(Optimizer):
     "fastai's `Optimizer`, with the same state, that takes all parameters of a group at once"
+    one_by_one = False
     @torch.no_grad()
     def step(self, closure=None):
         known = all(getattr(cb, 'func', cb) in _each for cb in self.cbs) and all(len({*map(id, ps)})==len(ps) for ps in self.param_lists)
-        if closure or not known: return super().step(closure) # a step of the user's own, or a parameter that is there twice: one by one
-        for ps,h in zip(self.param_lists, self.hypers):
+        hypers = self.hypers
+        if closure or not known or self.one_by_one or any(isinstance(o, Tensor) for h in hypers for o in h.values()):
+            return super().step(closure) # a step of the user's own, say, or a parameter that is there twice
+        for ps,h in zip(self.param_lists, hypers):
             ps = [p for p in ps if p.grad is not None]
             ss = [self.state[p] for p in ps]
             for cb in self.cbs if ps else (): _each[getattr(cb, 'func', cb)](ps, ss, **{**getattr(cb, 'keywords', {}), **h})
@@ -218,12 +224,16 @@ class FastWrapper(OptimWrapper):
     @property
     def hypers(self):
         keys = [(name, *(k.split('__')+[None])[:2]) for k,name in self.fwd_map.items()]
-        values = [{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys if k in pg} for pg in self.opt.param_groups]
+        own = {'params', *(k for _,k,_ in keys)}
+        values = [{**{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys if k in pg}, **{k: pg[k] for k in pg.keys()-own}}
+                  for pg in self.opt.param_groups]
         return [{k: o for k,o in d.items() if o is not None} for d in values] # loggers take numbers
     def set_hyper(self, k, v):
         if isinstance(v, float): self._set_hyper(k, [v]*len(self.opt.param_groups))
         else: super().set_hyper(k, v)
-    def step(self, closure=None): return self.opt.step(closure)
+    def step(self, closure=None):
+        self.even()
+        return self.opt.step(closure)
     def zero_grad(self, *args, **kwargs): self.opt.zero_grad(*args, **kwargs)
     def load_state_dict(self, sd):
         self.opt.load_state_dict(sd)
@@ -231,21 +241,35 @@ class FastWrapper(OptimWrapper):
 
     def quicken(self):
         "Ask PyTorch's SGD and Adam to take all parameters at once; the others as they are, since their arithmetic would differ"
-        if not isinstance(self.opt, (torch.optim.SGD,torch.optim.Adam)): return
+        if not isinstance(self.opt, (torch.optim.SGD,torch.optim.Adam)) or _coarse(self.param_lists): return
+        if not all({'foreach','fused','differentiable'}<=g.keys() for g in self.opt.param_groups): return # of the user's own
         on_gpu = all(p.is_cuda and p.is_floating_point() for ps in self.param_lists for p in ps)
         fused = on_gpu and type(self.opt) in (torch.optim.SGD,torch.optim.Adam,torch.optim.AdamW)
         for g in self.opt.param_groups:
-            if fused and not g['differentiable'] and not g['fused']: g.update(fused=True, foreach=None)
+            if isinstance(g['lr'], Tensor): g.update(fused=None, foreach=None)
+            elif fused and not (g['differentiable'] or g['fused'] or g.get('dampening')): g.update(fused=True, foreach=None)
             elif not (g['foreach'] or g['fused'] or g['differentiable']): g['foreach'] = True
-            for s in [self.opt.state.get(p, {}) for p in g['params'] if g['fused']]: # of steps that were not fused Adam's count lies on the CPU
+            for p,s in [(p,self.opt.state.get(p, {})) for p in g['params'] if g['fused']]: # of steps that were not fused, or before the model's layout changed
                 if isinstance(s.get('step'), Tensor): s['step'] = s['step'].to(s['exp_avg'].device, torch.float32)
+                s.update({k: torch.empty_like(p).copy_(o) for k,o in s.items() if isinstance(o, Tensor) and o.shape==p.shape and o.stride()!=p.stride()})
         # may it skip, on the device, a step whose gradients overflowed in fp16?
-        self.opt._step_supports_amp_scaling = all(g['fused'] and not g.get('dampening') for g in self.opt.param_groups)
+        self.opt._step_supports_amp_scaling = all(g['fused'] for g in self.opt.param_groups)
+
+    def even(self):
+        "PyTorch's fused SGD takes all momenta or none, leaves them uninitialised if the first step overflows, and takes no sparse gradients"
+        for g in self.opt.param_groups if isinstance(self.opt, torch.optim.SGD) else ():
+            ps = [p for p in g['params'] if p.grad is not None] if g.get('fused') else []
+            if any(p.grad.is_sparse for p in ps): g.update(fused=None, foreach=True)
+            elif g.get('momentum'):
+                for p in ps:
+                    s = self.opt.state[p]
+                    if s.get('momentum_buffer') is None: s['momentum_buffer'] = torch.zeros_like(p.grad)
 
 def _fast_opt(opt):
     "`opt`, which from now on does its arithmetic in few calls"
     if type(opt) is Optimizer and all(getattr(o, 'func', o) in _each for o in opt.cbs): opt.__class__ = FastOptimizer
     elif type(opt) is OptimWrapper: opt.__class__ = FastWrapper
+    if isinstance(opt, FastOptimizer): opt.one_by_one = _coarse(opt.param_lists)
     if isinstance(opt, FastWrapper): opt.quicken()
     elif not (isinstance(opt, FastOptimizer) or getattr(opt, 'told', False)):
         opt.told = True
@@ -267,7 +291,10 @@ class FastRecorder(Recorder):
                 losses.append(smooth.value)
         if name not in self.__dict__: raise AttributeError(name)
         return self.__dict__[name]
-    def _kept(name): return property(lambda self: self._collect(name), lambda self,v: self.__dict__.__setitem__(name, v))
+    def _keep(self, name, v):
+        if self.__dict__.get('_waiting'): self._collect(name)
+        self.__dict__[name] = v
+    def _kept(name): return property(lambda self: self._collect(name), lambda self,v: self._keep(name, v))
     losses,smooth_loss = _kept('losses'),_kept('smooth_loss')
 
     def before_fit(self):
@@ -281,7 +308,7 @@ class FastRecorder(Recorder):
         if not len(learn.yb): return
         mets = (self.metrics if self.train_metrics else ()) if learn.training else self._valid_mets
         for met in mets:
-            quick = type(met) in (AvgMetric,AvgLoss)
+            quick = type(met) in (AvgMetric,AvgLoss) and not hasattr(learn.dl, 'to_detach')
             if quick: learn.__dict__['to_detach'] = partial(to_detach, cpu=False) # its sum stays on the device
             try: met.accumulate(learn)
             finally: learn.__dict__.pop('to_detach', None)
@@ -315,19 +342,11 @@ class FastMixedPrecision(MixedPrecision):
     "A `MixedPrecision` whose scaler leaves it to the optimizer, if that can, to skip on the device a step that overflowed"
     name = 'mixed_precision'
     @property
-    def on_device(self): return getattr(getattr(self.opt, 'opt', None), '_step_supports_amp_scaling', False)
-    def before_fit(self):
-        left = self.__dict__.get('autocast') # by a fit that was interrupted within a batch
-        if left and torch.is_autocast_enabled(left.device): left.__exit__(None, None, None)
-        super().before_fit()
-
+    def on_device(self): return isinstance(self.opt, FastWrapper) and getattr(self.opt.opt, '_step_supports_amp_scaling', False)
     def before_step(self):
         if not self.on_device: return super().before_step()
-        opt = self.opt.opt
-        for p in [p for g in opt.param_groups if g.get('momentum') for p in g['params'] if p.grad is not None]:
-            s = opt.state[p] # if the first step is skipped, PyTorch's fused SGD leaves its momentum uninitialised
-            if s.get('momentum_buffer') is None: s['momentum_buffer'] = torch.zeros_like(p.grad)
-        self.scaler.unscale_(opt)
+        self.opt.even()
+        self.scaler.unscale_(self.opt.opt)
 
 _fast_cbs = {Recorder: FastRecorder, ProgressCallback: FastProgress, MixedPrecision: FastMixedPrecision}
 
@@ -365,11 +384,14 @@ class _FastLoop:
                 _swap_cbs(self, _fast_cbs)
             self._fast.cbs = None # so that they are looked up anew
             Learner.__call__(self, event_name)
+            if event_name=='before_train' and isinstance(self.opt, FastWrapper): self.opt.quicken() # for the layout that the model now has
             if event_name=='before_train' and self._fast.make:
-                now = [(p.requires_grad,p.data_ptr()) for p in self.model.parameters()],[m.training for m in self.model.modules()]
+                now = [m.training for m in self.model.modules()], \
+                      [(o.requires_grad,o.data_ptr(),o.stride()) for o in [*self.model.parameters(), *self.model.buffers()]]
                 if now!=self._fast.state: self._fast.state,self._fast.of = now,None # what was made for another state is made anew
+                self._fast.hooked = any(o._forward_hooks or o._forward_pre_hooks or o._backward_hooks or o._backward_pre_hooks for o in self.model.modules())
             return
-        if self.own_calls: return Learner.__call__(self, event_name)
+        if self._own_calls: return Learner.__call__(self, event_name)
         f = self._fast
         if f.cbs!=self.cbs.items:
             own = [cb for cb in self.cbs if type(cb).__call__ is not Callback.__call__]
@@ -393,6 +415,9 @@ class _FastLoop:
         p = self._fast.param
         there = p is not None and isinstance(b, (tuple,list)) and all(isinstance(o, Tensor) and o.device==p.device for o in b)
         return b if there else Learner._set_device(self, b)
+
+    def one_batch(self, i, b):
+        with _autocast_kept(): Learner.one_batch(self, i, b) # also if it is interrupted
 
     def _do_one_batch(self):
         self.pred = _forward(self, self.xb)
@@ -421,14 +446,14 @@ class _FastLoop:
 
     def __reduce_ex__(self, protocol): # a copy goes on without compiled parts and graphs
         smooth = [('smooth_loss',self.smooth_loss)] if hasattr(self, 'smooth_loss') else []
-        return _bare_learner, (type(self).stock,), {k: v for k,v in [*self.__getstate__().items(), *smooth] if k!='_fast'}
+        return _bare_learner, (type(self)._stock,), {k: v for k,v in [*self.__getstate__().items(), *smooth] if k!='_fast'}
 
     def export(self, *args, **kwargs):
         with _as_stock(self): return type(self).export(self, *args, **kwargs) # also one of its own
 
 @functools.cache
 def _class_of(cls, names):
-    own = dict({k: vars(_FastLoop)[k] for k in names}, stock=cls, own_calls=not _of_fastai(cls, '_call_one'), __module__=__name__)
+    own = dict({k: vars(_FastLoop)[k] for k in names}, _stock=cls, _own_calls=not _of_fastai(cls, '_call_one'), __module__=__name__)
     return type(f'Fast{cls.__name__}', (cls,), own)
 
 def _fast_class(cls):
@@ -436,7 +461,8 @@ def _fast_class(cls):
     return _class_of(cls, tuple(k for k in names if k=='export' or _of_fastai(cls, k)))
 
 def _state(make=None, what=None):
-    return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what, of=None, shapes=None, call=None, state=None, hooks=[])
+    return SimpleNamespace(cbs=None, events={}, param=None, make=make, what=what,
+                           of=None, shapes=None, half=None, call=None, state=None, hooks=[], hooked=False)
 
 def _bare_learner(cls):
     learn = object.__new__(_fast_class(cls))
@@ -448,7 +474,7 @@ def _as_stock(learn):
     "fastai's own learner and callbacks in place of the fast ones"
     fast,kept = type(learn),learn.__dict__.pop('_fast')
     if type(learn.opt_func) is FastWrapper: learn.opt_func.__class__ = OptimWrapper # an optimizer that was given ready-made
-    learn.__class__ = fast.stock
+    learn.__class__ = fast._stock
     _swap_cbs(learn, {v: k for k,v in _fast_cbs.items()})
     try: yield
     finally:
@@ -466,36 +492,43 @@ def _own_grads(model): return [p.register_hook(torch.clone) for p in model.param
 def _compiled(mode, model, xb, hooks):
     for o in hooks: o.remove()
     hooks[:] = _own_grads(model) if mode in ('reduce-overhead','max-autotune') else [] # which use graphs on a GPU
+    torch._dynamo.config.skip_nnmodule_hook_guards = False # hooks that are added later work too
     return torch.compile(model, mode=mode)
 
 def _graphed(model, xb, hooks):
     "`model` as a CUDA graph for batches like `xb`; its buffers and the random state are left as they were"
     for o in hooks: o.remove()
-    stream = torch.cuda.current_stream()
-    kept,state = {k: o.clone() for k,o in model.named_buffers()},torch.cuda.get_rng_state()
-    cached = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False) # copies of the weights in half precision belong to the graph
-    try:
-        call = torch.cuda.make_graphed_callables(_Call(model), tuple(o.clone() for o in xb))
-        hooks[:] = _own_grads(model)
-        return call
-    finally:
-        torch.cuda.set_stream(stream) # a recording that fails leaves its own
-        torch.set_autocast_cache_enabled(cached)
-        with torch.no_grad():
-            for k,o in model.named_buffers(): o.copy_(kept[k])
-        torch.cuda.set_rng_state(state)
+    if any(p._backward_hooks for p in model.parameters()): raise InputError('parameters have hooks, which a graph would run twice')
+    with torch.cuda.device(xb[0].device):
+        stream = torch.cuda.current_stream()
+        kept,state = {k: o.clone() for k,o in model.named_buffers()},torch.cuda.get_rng_state()
+        cached = torch.is_autocast_cache_enabled()
+        torch.set_autocast_cache_enabled(False) # copies of the weights in half precision belong to the graph
+        try:
+            call = torch.cuda.make_graphed_callables(_Call(model), tuple(o.clone() for o in xb), allow_unused_input=True)
+            hooks[:] = _own_grads(model)
+            return call
+        finally:
+            torch.cuda.set_stream(stream) # a recording that fails leaves its own
+            torch.set_autocast_cache_enabled(cached)
+            with torch.no_grad():
+                for k,o in model.named_buffers(): o.copy_(kept[k])
+            torch.cuda.set_rng_state(state)
 
 def _forward(learn, xb):
     f = learn._fast
     if not (f.make and learn.training): return learn.model(*xb)
     shapes = [(o.shape,o.dtype) if isinstance(o, Tensor) else type(o) for o in xb]
-    if f.of is not learn.model: f.of,f.shapes,f.call = learn.model,shapes,None # a new model, or the first batch
-    if f.shapes!=shapes: return learn.model(*xb)
+    half = [torch.is_autocast_enabled(o) and torch.get_autocast_dtype(o) for o in ('cpu','cuda')]
+    if f.of is not learn.model or f.half!=half or (learn.iter==0 and f.shapes!=shapes): # a new model, precision or size, or the first batch
+        f.of,f.half,f.shapes,f.call = learn.model,half,shapes,None
+    if f.shapes!=shapes or f.hooked and f.what=='graph': return learn.model(*xb) # a graph runs no hooks
     try:
-        if not f.call: learn.loss = learn.loss_grad = learn.pred = None # of an earlier fit: their autograd graph would bring its stream into the recording
+        if not f.call: # what an earlier fit left would bring the stream of its autograd graph into the recording
+            learn.loss,learn.loss_grad,learn.pred = tensor(0.),None,None
         f.call = f.call or f.make(learn.model, xb, f.hooks)
-        return f.call(*xb)
+        pred = f.call(*xb)
+        return apply(torch.clone, pred) if f.hooks else pred # not in a graph's memory either
     except Exception as e:
         print(f'fast: {f.what} failed, and training goes on without: {str(e).splitlines()[0][:200] if str(e) else type(e).__name__}')
         f.make = None
@@ -519,11 +552,13 @@ def fast(self:Learner,
     (compiled, but for rounding and the draws of dropout). On a CPU the process then keeps its memory, see `keep_memory`"""
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
+    if graph not in (True,False): raise InputError(f'graph={graph}: needs True or False')
     if compile and graph: raise InputError("graph=True: give either that or compile; compile='reduce-overhead' uses graphs too")
     if graph and _device(self.dls).type!='cuda': graph = print('fast: a CUDA graph needs a GPU; training goes on without')
-    if not hasattr(type(self), 'stock'): self.__class__ = _fast_class(type(self))
+    if not hasattr(type(self), '_own_calls'): self.__class__ = _fast_class(type(self))
     makes = dict(compile=partial(_compiled, compile if isinstance(compile, str) else 'default'), graph=_graphed)
     what = 'compile' if compile else 'graph' if graph else None
+    for o in getattr(self, '_fast', _state()).hooks: o.remove()
     self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)
     _swap_cbs(self, _fast_cbs)
@@ -539,31 +574,33 @@ class EMA(Callback):
         if not (isinstance(decay, Real) and 0<=decay<1): raise InputError(f'EMA decay={decay}: needs a number from 0 to less than 1')
         _check_whole('EMA ', every=every)
         store_attr()
-        self.average,self.swapped = None,False
+        self.average,self.swapped,self.version = None,False,None
 
-    def _state(self): return [o.detach() for o in (*self.model.parameters(), *self.model.buffers()) if o.is_floating_point()]
+    def _tensors(self): return [o.detach() for o in (*self.model.parameters(), *self.model.buffers()) if o.is_floating_point()]
+    def _version(self): return id(self.model),sum(o._version for o in self.model.parameters()) # changes with every change of the weights
     def before_fit(self):
-        if not self.learn.lock.locked(): self.average,self.swapped,self.count = [o.clone() for o in self._state()],False,0 # locked: an evaluation
+        if self.learn.lock.locked(): return # an evaluation
+        self.average,self.swapped,self.count,self.version = [o.clone() for o in self._tensors()],False,0,self._version()
 
     @torch.no_grad()
     def after_step(self):
-        self.count += 1
+        self.count,self.version = self.count+1,self._version()
         if self.count%self.every: return
         k = self.count//self.every
-        torch._foreach_lerp_(self.average, self._state(), 1-min(self.decay**self.every, (1+k)/(10+k)))
+        torch._foreach_lerp_(self.average, self._tensors(), 1-min(self.decay**self.every, (1+k)/(10+k)))
 
     @torch.no_grad()
     def _swap(self, to_average):
         if self.average is None or self.swapped==to_average: return
-        state = self._state()
+        state = self._tensors()
         kept = [o.clone() for o in state]
         torch._foreach_copy_(state, self.average); torch._foreach_copy_(self.average, kept)
-        self.swapped = to_average
+        self.swapped,self.version = to_average,self._version()
 
     def before_train(self): self._swap(False)
     def before_validate(self):
         self.before = self.swapped
-        self._swap(True)
+        if not self.learn.lock.locked() or self.version==self._version(): self._swap(True) # not if a fit was interrupted, and others loaded since
     def after_validate(self):
         if self.learn.lock.locked(): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
     def after_fit(self):
@@ -592,7 +629,10 @@ class TTA(Callback):
         store_attr()
     def before_batch(self):
         if len(self.xb)!=1 or self.xb[0].ndim!=4: raise InputError(f'TTA: needs batches of images [n,c,h,w], not {[tuple(o.shape) for o in self.xb]}')
-    def after_pred(self): self.learn.pred = sum(k*self.model(o) for k,o in _views(self.xb[0].as_subclass(Tensor), self.kind))
+    def after_pred(self):
+        if not isinstance(self.pred, Tensor) or self.pred.ndim!=2 or any(isinstance(o, (TensorPoint,TensorBBox)) for o in self.yb):
+            raise InputError('TTA: needs a row of logits for each image; masks, points and several outputs change in a mirror')
+        self.learn.pred = sum(k*self.model(o) for k,o in _views(self.xb[0].as_subclass(Tensor), self.kind))
 
 # %% ../nbs/05_learner.ipynb #e3a00005
 @functools.cache
@@ -647,6 +687,9 @@ def hrf_learner(
 ) -> Learner:
     "A `Learner` that trains `model` by SGD with Nesterov momentum, channels last, in the best precision of the device, while the loss is finite"
     if precision not in precisions: raise InputError(f'precision={precision}: needs one of {", ".join(precisions)}')
+    if not (isinstance(smoothing, Real) and 0<=smoothing<=1): raise InputError(f'smoothing={smoothing}: needs a number from 0 to 1')
+    if wd is not None and not (isinstance(wd, Real) and wd>=0): raise InputError(f'wd={wd}: needs a number, 0 or more')
+    if isinstance(opt_func, str): raise InputError(f'opt_func={opt_func}: needs a function, like optimizers[{opt_func!r}]; there are {", ".join(optimizers)}')
     gpu = _device(dls).type=='cuda'
     if precision=='bf16' and gpu and not has_bf16(_device(dls)): raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
     if precision=='fp16' and not gpu: raise InputError('precision=fp16: needs a GPU; use bf16, or fp32')

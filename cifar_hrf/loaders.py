@@ -99,6 +99,8 @@ def cifar_dls(
 def _fits(x, device): # beside the training itself, which gets half of the memory that is free
     return x.device.type==device.type or device.type!='cuda' or x.nbytes<=torch.cuda.mem_get_info(device)[0]/2
 
+def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
+
 class ResidentDL(TfmdDL):
     "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
     def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, near=True, **kwargs):
@@ -124,7 +126,7 @@ class ResidentDL(TfmdDL):
     def _chunks(self, idxs): # any iterable of indices, endless ones too -> tensors of up to `bs` of them
         device = self.images.device
         if isinstance(idxs, Tensor): chunks = iter(idxs.to(device).split(self.bs))
-        else: chunks = (tensor(o, device=device) for o in chunked(idxs, self.bs))
+        else: chunks = (_sent(tensor(o), device) for o in chunked(idxs, self.bs))
         return (o for o in chunks if len(o)==self.bs or not self.drop_last)
 
     def __iter__(self):
@@ -140,7 +142,7 @@ class ResidentDL(TfmdDL):
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs):
                 x = self.images[i]
-                if not self.near: x,i = [(o.pin_memory() if self.device.type=='cuda' else o).to(self.device, non_blocking=True) for o in (x,i)]
+                if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
                 for t in alternating: t.at = n,i
                 yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
         self.after_iter()
@@ -236,9 +238,12 @@ def resident(
     cache=None, # folder for decoded images; by default in fastai's; False: none
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
+    if not isinstance(dls, DataLoaders): raise InputError(f'resident: needs DataLoaders, not {type(dls).__name__}')
+    if not isinstance(cache, (type(None),bool,str,Path)): raise InputError(f'cache={cache}: needs a folder, or False')
     if cache in (None,True): cache = cache_path()
     for dl in dls.loaders: _check_resident(dl)
-    try: device = torch.empty(0, device=device or getattr(dls, 'device', None) or default_device()).device
+    here = getattr(dls, 'device', None) or default_device()
+    try: here,device = [torch.empty(0, device=o).device for o in (here,device or here)]
     except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
     res = copy(dls)
     with no_random(): # the same random state after it, whether files were read or not
@@ -247,7 +252,9 @@ def resident(
     for dl,(x,_) in zip(dls.loaders, items):
         if x.shape[1:]!=items[0][0].shape[1:]:
             raise InputError(f'{_item_name(dl, 0)}: is of size {_wh(x)}, training images of {_wh(items[0][0])}; resize them')
-    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
+    def tfms(dl): return dl.after_batch if device==here else deepcopy(dl.after_batch) # whose tensors move
+    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n, after_batch=tfms(dl))
+                   for dl,(x,y) in zip(dls.loaders, items)]
     res.device = device
     return res
 

@@ -6,7 +6,7 @@
 __all__ = ['PhaseScheduler', 'one_cycle', 'LRRangeTest', 'check_sweep']
 
 # %% ../nbs/04_schedule.ipynb #9dade7c5
-import itertools, random, sys, types
+import itertools, random, statistics, sys, types
 from contextlib import suppress
 from collections import deque
 from numbers import Integral, Number, Real
@@ -277,8 +277,8 @@ def _last(s):
     return i+max(0, back.argmax()-1) if back.any() else len(s)-1
 
 def _middle(lrs): # the median of those that are finite, on a logarithmic axis
-    lrs = [o for o in lrs if math.isfinite(o)]
-    return float(np.exp(np.median(np.log(lrs)))) if lrs else math.nan
+    lrs = [float(o) for o in lrs if math.isfinite(o)]
+    return math.sqrt(statistics.median_low(lrs)*statistics.median_high(lrs)) if lrs else math.nan
 
 def _smooth(losses, sigma, skip): # `losses`, but so that an explosion at their end, beyond one and a half times where they began, does not reach back
     top = 1.5*abs(np.median(losses[skip:][:10])) if len(losses)>skip else math.inf
@@ -429,7 +429,7 @@ def _valid_loss(learn, batches): # the mean over `batches`, in evaluation mode
     return float(torch.stack(losses).sum())/sum(len(b[-1]) for b in batches[:len(losses)]) if losses else math.nan
 
 @contextmanager
-def _autocast_kept(): # one that is left open by an interrupted batch would go on, with stale copies of the weights
+def _autocast_kept(): # one that an interrupted batch leaves open would go on, with stale copies of the weights
     was = {o: (torch.is_autocast_enabled(o),torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
     try: yield
     finally:

@@ -496,6 +496,8 @@ def command(
     p = argparse.ArgumentParser(name, allow_abbrev=False, description=description)
     p.error = error
     matplotlib.use('agg')
+    for o in (sys.stdout,sys.stderr):
+        if hasattr(o, 'reconfigure'): o.reconfigure(errors='replace') # a terminal that has no × or ≥ shows another sign
     warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
     try:
         with _on_signals(stop, signal.SIGTERM): yield p
