@@ -688,7 +688,7 @@ def hrf_learner(
     "A `Learner` that trains `model` by SGD with Nesterov momentum, channels last, in the best precision of the device, while the loss is finite"
     if precision not in precisions: raise InputError(f'precision={precision}: needs one of {", ".join(precisions)}')
     if not (isinstance(smoothing, Real) and 0<=smoothing<=1): raise InputError(f'smoothing={smoothing}: needs a number from 0 to 1')
-    if wd is not None and not (isinstance(wd, Real) and wd>=0): raise InputError(f'wd={wd}: needs a number, 0 or more')
+    if not all(isinstance(o, Real) and o>=0 for o in L(wd)): raise InputError(f'wd={wd}: needs a number, 0 or more, or one for each group')
     if isinstance(opt_func, str): raise InputError(f'opt_func={opt_func}: needs a function, like optimizers[{opt_func!r}]; there are {", ".join(optimizers)}')
     gpu = _device(dls).type=='cuda'
     if precision=='bf16' and gpu and not has_bf16(_device(dls)): raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
