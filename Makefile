@@ -12,7 +12,7 @@ train: $(READY)
 
 test: $(READY)
 	$(BIN)/python tools/check.py
-	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	@echo "all notebooks passed"
 
 setup: $(READY)
