@@ -67,15 +67,18 @@ def _checked(preds, targs): # as plain tensors on the CPU
         raise InputError(f'targs of shape {tuple(targs.shape)}: needs one label from 0 to {c-1} for each of {n} predictions')
     return preds.float(),targs.long()
 
+def _classified(preds, targs): # all images, the most confidently classified first
+    preds,targs = _checked(preds, targs)
+    conf,pred = preds.max(1)
+    df = pd.DataFrame(dict(index=range(len(preds)), actual=targs, predicted=pred, confidence=conf))
+    return df.sort_values('confidence', ascending=False, ignore_index=True, kind='stable')
+
 def misclassified(
     preds:Tensor, # probabilities [n,classes]
     targs:Tensor, # labels [n]
 ) -> pd.DataFrame: # index (of the image), actual, predicted, confidence
     "Wrongly classified images, the most confident first"
-    preds,targs = _checked(preds, targs)
-    conf,pred = preds.max(1)
-    df = pd.DataFrame(dict(index=range(len(preds)), actual=targs, predicted=pred, confidence=conf))
-    return df[df.actual!=df.predicted].sort_values('confidence', ascending=False, ignore_index=True, kind='stable')
+    return _classified(preds, targs).query('actual!=predicted').reset_index(drop=True)
 
 # %% ../nbs/07_interpret.ipynb #7a10c006
 @contextmanager
@@ -110,9 +113,11 @@ def plot_misclassified(
     targs:Tensor, # labels [n]
     n:int=25, # images at most
 ) -> plt.Figure:
-    "The worst mistakes: actual name → predicted name, with the confidence in it"
+    "The worst mistakes: actual name → predicted name, with the confidence in it; where there is none, the images nearest to one"
     df = misclassified(preds, targs)
-    return plot_errors(dl, df, n, f'{len(df)} of {len(preds)} wrong' + (f', the {n} most confident' if len(df)>n else ''))
+    title = f'{len(df)} of {len(preds)} wrong' + (f', the {n} most confident' if len(df)>n else '')
+    if not len(df): df,title = _classified(preds, targs)[::-1],f'{title}; the least confident'
+    return plot_errors(dl, df, n, title)
 
 # %% ../nbs/07_interpret.ipynb #7a10c008
 class ImageInterpretation(ClassificationInterpretation):
