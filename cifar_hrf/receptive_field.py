@@ -23,7 +23,7 @@ _far = 2**40 # where a unit looks that sees nothing
 class _Axis:
     "What units along one axis see: by path `k`, unit `r` the pixels `a[k,r,0]` to `a[k,r,1]`; the unit one `period` further the same, `step` pixels on"
     def __init__(self, a, step, cut=False):
-        if len(a)>1: a = np.unique(a.reshape(len(a), -1), axis=0).reshape(-1, *a.shape[1:])
+        if len(a)>1: a = np.unique(a, axis=0)
         self.step,self.period,self.cut = step,a.shape[1],cut or a[...,0].size>4000
         if a[...,0].size>4000: # too many paths: what they see together, and the shortest
             a = np.stack([np.stack([a[...,0].min(0), a[...,1].max(0)], -1), a[np.abs(a[...,1]-a[...,0]).sum(1).argmin()]])
@@ -343,7 +343,7 @@ class _Tracer(TorchFunctionMode):
 
     def leave(self, m, args, kwargs, out):
         name,leaf,inside,before = self.stack[-1]
-        xs,outs = _fielded((args, kwargs)),_tensors(out)
+        outs = _tensors(out)
         lost = bool(before and outs) and not _fielded(out)
         if lost:
             with torch._C.DisableTorchFunction(): outs[0]._seen = self.probe(m.forward, args, kwargs, outs[0], f'{name or "the model"} ({type(m).__name__})')

@@ -71,7 +71,8 @@ class Recipe:
     stats:str = 'train'          # to normalise with: those of the training images; or as in `cifar_block`
     lr_test:dict = dataclasses.field(default_factory=dict, hash=False) # arguments of `lr_range_test` that are not its defaults
     valid:object = 'test'        # evaluated on the test images, or on this share (or number) of the training images, held out
-    precision:str = 'auto'       # 'fp32', 'bf16', 'auto'
+    precision:str = 'auto'       # 'fp32', 'bf16', 'fp16' (on a GPU), 'auto'
+    loop:str = 'eager'           # or 'compile', 'graph' (on a GPU), as in `Learner.fast`: another speed and rounding
 
     def __post_init__(self):
         for k in 'moms','hidden','widths','cutout_n','cutout_fill':
@@ -85,6 +86,7 @@ class Recipe:
         rules = dict(
             model=choices(*_models), opt=choices(*optimizers), precision=choices(*precisions), stats=choices('train','image',*known_stats),
             pad_mode=choices('reflect','edge','constant'), init=choices('default','dirac'), tta=choices('none','mirror','six'),
+            loop=choices('eager','compile','graph'),
             shape=choices('cos','linear','step'), grid=choices('fastai','torch','dawn'), stepped=choices('batch','epoch','late'),
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},

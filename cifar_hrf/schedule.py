@@ -416,9 +416,6 @@ class LRRangeTest:
         return ax
 
 # %% ../nbs/04_schedule.ipynb #3460bca3
-def _endless(dl):
-    while True: yield from dl
-
 def _valid_loss(learn, batches): # the mean over `batches`, in evaluation mode
     losses = []
     learn('after_train')
@@ -446,7 +443,7 @@ def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
         learn.n_iter,mean,best = len(lrs),0.,math.inf
         groups = len(learn.opt.hypers)
         _need('lr_range_test', not ratios or len(ratios)==groups, f'ratios={ratios}: needs one for each of the {groups} parameter groups')
-        for (i,lr),b in zip(enumerate(lrs), _endless(learn.dls.train)):
+        for (i,lr),b in zip(enumerate(lrs), itertools.chain.from_iterable(itertools.repeat(learn.dls.train))):
             learn.opt.set_hyper('lr', [float(lr*o) for o in ratios] if ratios else float(lr))
             with suppress(CancelTrainException, CancelEpochException): learn.one_batch(i, b)
             losses.append(_valid_loss(learn, valid) if valid else learn.loss.item())

@@ -8,12 +8,13 @@ __all__ = ['CIFAR10_CLASSES', 'known_stats', 'image_errors', 'InputError', 'whol
            'image_stats', 'fingerprint', 'cache_path']
 
 # %% ../nbs/00_source.ipynb #47a79aca
-import errno, hashlib, io, pickle, shutil, struct, tarfile, tempfile, zlib
+import configparser, errno, hashlib, io, pickle, shutil, struct, tarfile, tempfile, zlib
 from numbers import Integral
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from torchvision.datasets import CIFAR10
 
 # %% ../nbs/00_source.ipynb #1edfbf2d
 class InputError(ValueError): "Bad input: one line that names the file or the option, and says what to do"
@@ -88,9 +89,15 @@ def image_files(
 
 # %% ../nbs/00_source.ipynb #081d257f
 def _home(folder): # of fastai: 'data' or 'storage'
-    try: return fastai_path(folder)
-    except OSError as e:
-        raise InputError(f"{os.getenv('FASTAI_HOME', '~/.fastai')}: cannot be written ({e.strerror}); name another folder: FASTAI_HOME=...") from e
+    home = os.getenv('FASTAI_HOME', '~/.fastai')
+    try:
+        for _ in range(10):
+            if folder in fastai_cfg(): return fastai_path(folder)
+            fastai_cfg.cache_clear(); time.sleep(.1) # another process may be about to write it
+    except OSError as e: raise InputError(f'{home}: cannot be written ({e.strerror}); name another folder: FASTAI_HOME=...') from e
+    except (configparser.Error, UnicodeDecodeError) as e:
+        raise InputError(f'{home}/config.ini: no settings of fastai ({str(e).splitlines()[0]}); remove it, and it is written anew') from e
+    raise InputError(f'{home}/config.ini: names no folder for {folder}; remove it, and it is written anew')
 
 def is_digits(
     path:Path, # class-folder tree
@@ -115,9 +122,7 @@ def digits_path() -> Path: # class-folder tree with 1,437 training and 360 test 
 
 # %% ../nbs/00_source.ipynb #2cf2b783
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
-_md5 = dict(data_batch_1='c99cafc152244af753f735de768cd75f', data_batch_2='d4bba439e000b95fd0a9bffe97cbabec',
-            data_batch_3='54ebc095f3ab1f0389bbae665268c751', data_batch_4='634d18415352ddfa80567beed471001a',
-            data_batch_5='482c414d41f54cd18b22e5b47cb7c3cb', test_batch='40351d587109b95175f43aff81a1287e')
+_md5 = dict(CIFAR10.train_list+CIFAR10.test_list) # of the official files, in their order
 
 class _BatchUnpickler(pickle.Unpickler):
     "Knows what it takes to make a NumPy array, and nothing else"
@@ -168,15 +173,11 @@ def convert_batches(
         for o in _md5:
             if not intact[o]: raise InputError(f'{path}: {o} differs from the official file (md5 sum); get the archive again')
     with whole(dest) as tmp:
-        n = dict(train=0, test=0)
-        for split in n:
+        for split,names in dict(train=[*_md5][:-1], test=['test_batch']).items():
             for c in CIFAR10_CLASSES: (tmp/split/c).mkdir(parents=True)
-        for name in (progress_bar if len(arrays['test_batch'][1])>5000 else noop)(list(_md5)):
-            split = 'test' if name=='test_batch' else 'train'
-            for im,c in zip(*arrays[name]):
-                c = CIFAR10_CLASSES[c]
-                Image.fromarray(im.transpose(1,2,0)).save(tmp/split/c/f'{n[split]}_{c}.png', compress_level=1)
-                n[split] += 1
+            images = [(im, CIFAR10_CLASSES[c]) for o in names for im,c in zip(*arrays[o])]
+            for i,(im,c) in enumerate((progress_bar if len(images)>5000 else noop)(images)):
+                Image.fromarray(im.transpose(1,2,0)).save(tmp/split/c/f'{i}_{c}.png', compress_level=1)
         tree_files(tmp)
     return dest
 
@@ -186,6 +187,7 @@ def cifar_path(
 ) -> Path: # class-folder tree
     "CIFAR-10 through `untar_data(URLs.CIFAR)`, or the images at `path`, checked"
     if path is None:
+        _home('data')
         try: path = untar_data(URLs.CIFAR)
         except Exception as e:
             raise InputError(f'cifar10: cannot be downloaded ({e}); name a folder that has it, or take the embedded images: digits') from e

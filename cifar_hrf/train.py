@@ -175,7 +175,7 @@ def _learner(recipe, dls, seed, precision=None):
     for _,t in _stateful(dls.train.after_batch.fs): t.load_state_dict({}) # which images were mirrored, in another run
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
     if recipe.stem=='whiten': whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]))
-    return _recipe_learner(recipe, dls, model, precision or recipe.precision)
+    return _recipe_learner(recipe, dls, model, precision or recipe.precision).fast(compile=recipe.loop=='compile', graph=recipe.loop=='graph')
 
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
