@@ -113,7 +113,7 @@ def plot_misclassified(
     targs:Tensor, # labels [n]
     n:int=25, # images at most
 ) -> plt.Figure:
-    "The worst mistakes: actual name → predicted name, with the confidence in it; where there is none, the images nearest to one"
+    "The worst mistakes: actual name → predicted name, with the confidence in it; where there is none, the least confident answers"
     df = misclassified(preds, targs)
     title = f'{len(df)} of {len(preds)} wrong' + (f', the {n} most confident' if len(df)>n else '')
     if not len(df): df,title = _classified(preds, targs)[::-1],f'{title}; the least confident'

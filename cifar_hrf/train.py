@@ -175,6 +175,7 @@ def _learner(recipe, dls, seed, precision=None):
     for _,t in _stateful(dls.train.after_batch.fs): t.load_state_dict({}) # which images were mirrored, in another run
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
     if recipe.stem=='whiten': whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]))
+    if recipe.loop=='graph' and dls.device.type!='cuda': raise InputError('loop=graph: needs a GPU; use eager, or compile')
     return _recipe_learner(recipe, dls, model, precision or recipe.precision).fast(compile=recipe.loop=='compile', graph=recipe.loop=='graph')
 
 def _write_setting(run, recipe, learn, source, seed):
@@ -268,6 +269,7 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
         accuracy = history.rows[-1]['valid_acc'] if history.rows and status in ('complete','stopped','failed') else None
         figures = dict(status=status, epochs=len(history.rows), accuracy=accuracy, **more, train_seconds=getattr(history, 'train_seconds', 0.),
                        seconds=seconds(), n_params=total_params(model)[0])
+        if learn._fast.what and not learn._fast.make: figures['loop'] = 'eager' # compiling it, or recording the graph, failed
         _write(run/'summary.json', json.dumps(figures, indent=2))
     if not state: summary('unfinished')
     if first: learn._do_fit = partial(_epochs_from, learn, first)
@@ -311,7 +313,9 @@ def _same_images(dls, env, source, run):
 def _resume_command(run, source):
     return f"hrf_train --resume {shlex.quote(str(run))}" + (f' --data {shlex.quote(str(source))}' if source not in ('cifar10','digits') else '')
 
-def _of(recipe, seed): return hashlib.blake2b(f'{recipe.replace(about="").to_json()} {seed}'.encode(), digest_size=16).hexdigest()
+def _of(recipe, seed): # by what is not `Recipe`'s default: a field that comes with a later version changes nothing
+    d,usual = [json.loads(o.to_json()) for o in (recipe.replace(about=''), Recipe(recipe.name))]
+    return hashlib.blake2b(f'{ {k: v for k,v in d.items() if v!=usual[k]} } {seed}'.encode(), digest_size=16).hexdigest()
 
 def _as_recipe(recipe): return get_recipe(recipe) if isinstance(recipe, str) else recipe
 
