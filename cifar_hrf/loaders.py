@@ -101,6 +101,11 @@ def _fits(x, device): # beside the training itself, which gets half of the memor
 
 def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
 
+_each_alone = (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) # these treat an image the same, whatever else is in its batch
+
+def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU it is the calls that take time
+    return max(1, 2**24//values) if device.type=='cuda' and all(type(t) in _each_alone and not (type(t) is PadCrop and t.p<1) for t in fs) else 1
+
 class ResidentDL(TfmdDL):
     "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
     def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, near=True, **kwargs):
@@ -123,11 +128,12 @@ class ResidentDL(TfmdDL):
         own = getattr(self.shuffle_fn, '__func__', None) is not ResidentDL.shuffle_fn # the user's: takes a list, as in any loader
         return self.shuffle_fn(list(range(self.n)) if own else torch.arange(self.n))
 
-    def _chunks(self, idxs): # any iterable of indices, endless ones too -> tensors of up to `bs` of them
+    def _chunks(self, idxs, n): # any iterable of indices, endless ones too -> tensors of up to `n` batches of them
         device = self.images.device
-        if isinstance(idxs, Tensor): chunks = iter(idxs.to(device).split(self.bs))
-        else: chunks = (_sent(tensor(o), device) for o in chunked(idxs, self.bs))
-        return (o for o in chunks if len(o)==self.bs or not self.drop_last)
+        if isinstance(idxs, Tensor): chunks = iter(idxs.to(device).split(n*self.bs))
+        else: chunks = (_sent(tensor(o), device) for o in chunked(idxs, n*self.bs))
+        if self.drop_last: chunks = (o[:len(o)//self.bs*self.bs] for o in chunks)
+        return (o for o in chunks if len(o))
 
     def __iter__(self):
         self.randomize()
@@ -137,14 +143,15 @@ class ResidentDL(TfmdDL):
         fs = self.after_batch.fs
         n,training = len(self.images),getattr(self.dataset, 'split_idx', None)==0
         alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
-        fused = training and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1==fs[1].p
+        fused = training and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1
         rest = Pipeline(fs[2:], split_idx=self.after_batch.split_idx) if fused else self.after_batch
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
-            for i in self._chunks(idxs):
+            for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
                 x = self.images[i]
                 if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
                 for t in alternating: t.at = n,i
-                yield rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
+                res = rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
+                yield from zip(*(o.split(self.bs) for o in res)) if len(i)>self.bs else [res]
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):

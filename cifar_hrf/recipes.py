@@ -229,7 +229,8 @@ recipes = {r.name: r for r in (
         init='dirac', tta='none'),
     _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', ema=0.,
         lr_max=.7, lr_min=.7, lr_final=0., pct_start=0.),
-    _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=9),
+    _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=12, ema=0.,
+        lr_final=0.),
     _s000, _s001, _s002, _s003, _s004,
     _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
         skip='alone',                 # the block returns its input: what it computes is thrown away

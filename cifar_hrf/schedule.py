@@ -35,8 +35,10 @@ def _phased(shape, grid, ends, values, n_epochs, n_batches, beyond=0):
     "The values at each step of phases that end at the shares `ends` of the run and go from each of `values` to the next, and `beyond` its end"
     if grid=='fastai':
         shares,sched = np.diff([0,*ends[:-1]]).tolist(),SchedCos if shape=='cos' else SchedLin
-        f = combine_scheds([*shares, 1-sum(shares)], [sched(a, b) for a,b in zip(values, values[1:])])
-        return [f(o) for o in _fastai_positions(n_epochs, n_batches)]
+        starts,at = tensor([0, *shares, 1-sum(shares)]).cumsum(0),tensor(list(_fastai_positions(n_epochs, n_batches)))
+        k = (at[:,None]>=starts[:-1]).sum(1)-1 # as `combine_scheds`, rounding included, but for all steps at once
+        fs,x = [sched(a, b) for a,b in zip(values, values[1:])],(at-starts[k])/(starts[k+1]-starts[k])
+        return [fs[i](o) for i,o in zip(k.tolist(), x.tolist())]
     n,last,res = n_epochs*n_batches,len(ends)-1,[]
     stops = [e*n-k-1 if k<last else n-1 for k,e in enumerate(ends)] if grid=='torch' else [e*n for e in ends]
     for i in range(n+beyond):

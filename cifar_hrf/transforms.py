@@ -51,7 +51,10 @@ def _images(p, x): # each image with probability p -> [b,1,1,1], True where it w
 def _check_p(nm, p):
     if not (isinstance(p, Real) and 0<=p<=1): raise InputError(f'{nm} p={p}: needs a probability from 0 to 1')
 
-class FlipLR(RandTransform):
+class _EachImage(RandTransform): # `p` is that of an image, not of the batch
+    def before_call(self, b, split_idx): pass
+
+class FlipLR(_EachImage):
     "Mirror left and right, drawn for each image"
     def __init__(self,
         p:float=.5, # probability for each image
@@ -59,21 +62,20 @@ class FlipLR(RandTransform):
         **kwargs
     ):
         _check_p('FlipLR', p)
-        super().__init__(**merge(dict(order=6), kwargs))
+        super().__init__(**merge(dict(p=p, order=6), kwargs))
         store_attr('alternate')
-        self.p_image = self.__stored_args__['p'] = p
         self.sides,self.at = {},None # by number of images, which are mirrored; which images are at hand
 
     @contextmanager
     def epoch(self, n, device): # over `n` images; one that is not gone through to its end does not count
-        self.sides[n] = self.sides[n].to(device) if n in self.sides else torch.rand(n, device=device)<self.p_image # those of a checkpoint lie on the CPU
+        self.sides[n] = self.sides[n].to(device) if n in self.sides else torch.rand(n, device=device)<self.p # those of a checkpoint lie on the CPU
         try:
             yield
             self.sides[n] = ~self.sides[n]
         finally: self.at = None
 
     def drawn(self, y): # which images to mirror [b,1,1,1]
-        if not self.alternate: return _images(self.p_image, y)
+        if not self.alternate: return _images(self.p, y)
         if self.at is None: raise InputError('FlipLR alternate=True: needs to know which images it gets; use resident loaders')
         n,i = self.at
         return self.sides[n][i].view(-1,1,1,1)
@@ -86,7 +88,7 @@ class FlipLR(RandTransform):
         return torch.where(self.drawn(y), y.flip(-1), y).as_subclass(type(x))
 
 # %% ../nbs/01_transforms.ipynb #90414365
-class CutOut(RandTransform):
+class CutOut(_EachImage):
     "`n` square holes of `size` pixels, drawn for each image (DeVries & Taylor 2017)"
     def __init__(self,
         size:int=8, # side of a hole in pixels
@@ -100,10 +102,9 @@ class CutOut(RandTransform):
         _check_whole('CutOut ', 1, size=size, n=low)
         _check_whole('CutOut ', low, n=high)
         _check_p('CutOut', p)
-        super().__init__(**merge(dict(order=102), kwargs))
+        super().__init__(**merge(dict(p=p, order=102), kwargs))
         store_attr('size,n,fill,overhang')
         self.low,self.high,self.made = low,high,None
-        self.p_image = self.__stored_args__['p'] = p
 
     def _span(self, b, length, device): # -> which of `length` pixels the holes cover [b,n,length]
         if self.overhang: start = torch.randint(length, (b,self.high,1), device=device) - self.size//2
@@ -119,7 +120,7 @@ class CutOut(RandTransform):
             count = torch.randint(self.low, self.high+1, (len(y),1,1), device=y.device)
             rows = rows & (torch.arange(self.high, device=y.device)[:,None]<count)
         hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
-        if self.p_image<1: hole = hole & _images(self.p_image, y)
+        if self.p<1: hole = hole & _images(self.p, y)
         if self.fill=='image': return torch.where(hole, y.mean((2,3), keepdim=True), y).as_subclass(type(x))
         if isinstance(self.fill, Real) and self.fill==0: return (y*~hole).as_subclass(type(x))
         if (y.device,y.dtype)!=self.made: # to make it for each batch would have a GPU wait
