@@ -219,17 +219,23 @@ class FastOptimizer(Optimizer):
         if grads: torch._foreach_zero_([o.detach_() for o in grads])
 
 # %% ../nbs/05_learner.ipynb #d0f5a204
+@functools.cache
+def _hyper_keys(names): # ((PyTorch's, fastai's), ...), as in `fwd_map` -> [(fastai's, key, position in a tuple)], all keys
+    keys = [(name, *(k.split('__')+[None])[:2]) for k,name in names]
+    return keys,{'params', *(k for _,k,_ in keys)}
+
 class FastWrapper(OptimWrapper):
     "An `OptimWrapper` that is read and set quickly"
     @property
     def hypers(self):
-        keys = [(name, *(k.split('__')+[None])[:2]) for k,name in self.fwd_map.items()]
-        own = {'params', *(k for _,k,_ in keys)}
+        keys,own = _hyper_keys(tuple(self.fwd_map.items()))
         values = [{**{name: pg[k] if i is None else pg[k][int(i)] for name,k,i in keys if k in pg}, **{k: pg[k] for k in pg.keys()-own}}
                   for pg in self.opt.param_groups]
         return [{k: o for k,o in d.items() if o is not None} for d in values] # loggers take numbers
     def set_hyper(self, k, v):
-        if isinstance(v, float): self._set_hyper(k, [v]*len(self.opt.param_groups))
+        n = len(self.opt.param_groups)
+        if isinstance(v, float): v = [v]*n
+        if type(v) is list and len(v)==n: self._set_hyper(k, v)
         else: super().set_hyper(k, v)
     def step(self, closure=None):
         self.even()
@@ -323,17 +329,18 @@ class FastProgress(ProgressCallback):
         super().before_fit()
         self.next,self.loss_copy = 0.,None
     def after_batch(self):
-        if (now := time.perf_counter())<self.next and self.iter+1<self.n_iter: return
+        learn = self.learn
+        if (now := time.perf_counter())<self.next and learn.iter+1<learn.n_iter: return
         self.next = now+self.every
-        if self.training and len(self.yb):
-            loss = self.learn.loss.detach().mean()
+        if learn.training and len(learn.yb):
+            loss = learn.loss.detach().mean()
             if loss.device.type=='cpu':
-                if hasattr(self.learn, 'smooth_loss'): self.pbar.comment = f'{self.learn.smooth_loss.item():.4f}'
+                if hasattr(learn, 'smooth_loss'): self.pbar.comment = f'{learn.smooth_loss.item():.4f}'
             elif loss.device.type=='cuda': # the loss of the last time, which has come over meanwhile
                 if self.loss_copy and self.loss_copy[1].query(): self.pbar.comment = f'{self.loss_copy[0].item():.4f}'
                 self.loss_copy = loss.to('cpu', non_blocking=True),torch.cuda.Event()
                 self.loss_copy[1].record()
-        self.pbar.update(self.iter+1)
+        self.pbar.update(learn.iter+1)
     def after_train(self):
         super().after_train()
         self.loss_copy = None

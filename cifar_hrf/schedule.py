@@ -95,7 +95,7 @@ class PhaseScheduler(ParamScheduler):
         if self.moms and 'mom' not in self.opt.hypers[-1]: raise InputError('one_cycle: the optimizer has no momentum to cycle; give moms=None')
         self.hps = self.scheds = {k: [] for k in ('lr','mom') if k in self.opt.hypers[-1]} # what `ParamScheduler` records
         self.n_batches = len(self.dls.train)
-        self.table = self.steps(self.n_batches, self._group_lrs())
+        self.table = {k: [o.tolist() if isinstance(o, np.ndarray) else o for o in v] for k,v in self.steps(self.n_batches, self._group_lrs()).items()}
 
     def state_dict(self): return self.hps
     def load_state_dict(self, d): self.hps.update(d)
@@ -103,6 +103,10 @@ class PhaseScheduler(ParamScheduler):
     def before_batch(self):
         learn = self.learn # looked up through the callback, each of its attributes costs a microsecond
         for k,v in self.table.items(): learn.opt.set_hyper(k, v[learn.epoch*self.n_batches+learn.iter])
+
+    def after_batch(self):
+        last = self.learn.opt.hypers[-1]
+        for k,v in self.hps.items(): v.append(last[k])
 
     def plot_schedule(self,
         n_batches:int=100, # steps in an epoch

@@ -12,7 +12,7 @@ def run(path, flag):
     for cell in json.loads(path.read_text())['cells']:
         code = ''.join(cell['source'])
         marks = set(re.findall(r'^#\| *(slow|cuda|eval: *false)', code, re.M))
-        if cell['cell_type']!='code' or marks-{flag} or 'nbdev_export()' in code or re.search(r'^\s*[%!]|: *[%!]', code, re.M): continue
+        if cell['cell_type']!='code' or marks-{flag} or 'nbdev_export()' in code or re.search(r'^\s*[%!]|%pip', code, re.M): continue
         start = time.perf_counter()
         try: exec(compile(code, f'{path.name} {cell["id"]}', 'exec'), vars(page))
         except Exception:
