@@ -104,7 +104,10 @@ def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(d
 _each_alone = (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) # these treat an image the same, whatever else is in its batch
 
 def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU it is the calls that take time
-    return max(1, 2**24//values) if device.type=='cuda' and all(type(t) in _each_alone and not (type(t) is PadCrop and t.p<1) for t in fs) else 1
+    def alone(t): # not drawn, nor prepared, once for each batch
+        own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
+        return type(t) in _each_alone and not own_call and not (type(t) is PadCrop and t.p<1)
+    return max(1, 2**24//values) if device.type=='cuda' and all(map(alone, fs)) else 1
 
 class ResidentDL(TfmdDL):
     "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
@@ -116,7 +119,7 @@ class ResidentDL(TfmdDL):
     def to(self, device):
         super().to(device)
         near = _fits(self.images, self.device)
-        if self.near and not near: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory, and batches come over one by one')
+        if self.near and not near: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory, and come over as they are needed')
         self.near,self.labels = near,self.labels.to(self.device)
         self.images = self.images.to(self.device if near else 'cpu')
 
@@ -151,7 +154,7 @@ class ResidentDL(TfmdDL):
                 if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
                 for t in alternating: t.at = n,i
                 res = rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
-                yield from zip(*(o.split(self.bs) for o in res)) if len(i)>self.bs else [res]
+                yield from zip(*(torch.unsafe_split(o, self.bs) for o in res)) if len(i)>self.bs else [res] # each to be changed on its own
         self.after_iter()
 
     def new(self, dataset=None, cls=None, **kwargs):

@@ -66,6 +66,7 @@ class PhaseScheduler(ParamScheduler):
         stepped:str='batch', # it goes on with each 'batch'; or with each 'epoch', laid out for as many; or 'late': so, but laid out for all batches
         run_epochs:int|None=None # epochs of the `fit`, if it is cut short
     ):
+        _need('PhaseScheduler', [*ends]==sorted(ends), f'ends={[*ends]}: need to rise')
         store_attr()
         self.run_epochs = run_epochs or n_epochs
 

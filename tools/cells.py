@@ -1,28 +1,31 @@
 """Run the code cells of notebooks in this Python, one notebook in a process each, where no Jupyter is installed: cells.py [FLAG] NB ...
-Cells flagged `slow` or `cuda` only if that is FLAG; a cell that fails is named, and the others go on."""
-import json, re, subprocess, sys, time, traceback, types
+Cells flagged `slow` or `cuda` only if that is FLAG; a cell that fails is named, and the others go on. The status says whether all passed."""
+import json, os, re, subprocess, sys, time, traceback, types
 from pathlib import Path
 
-def run(path, flag):
-    import os, matplotlib
+def run(path, flag): # -> did all cells pass?
+    import matplotlib
     matplotlib.use('Agg')
     os.chdir(path.parent)
     page = sys.modules['__main__'] = types.ModuleType('__main__') # so that what it defines can be pickled
-    failed = 0
-    for cell in json.loads(path.read_text())['cells']:
+    passed = True
+    for cell in json.loads(path.read_text(encoding='utf-8'))['cells']:
         code = ''.join(cell['source'])
         marks = set(re.findall(r'^#\| *(slow|cuda|eval: *false)', code, re.M))
         if cell['cell_type']!='code' or marks-{flag} or 'nbdev_export()' in code or re.search(r'^\s*[%!]|%pip', code, re.M): continue
         start = time.perf_counter()
         try: exec(compile(code, f'{path.name} {cell["id"]}', 'exec'), vars(page))
-        except Exception:
-            failed += 1
+        except (Exception, SystemExit):
+            passed = False
             print(f'{path.name} {cell["id"]}: failed\n{traceback.format_exc(limit=-3)[-1500:]}', flush=True)
         else:
             if marks: print(f'{path.name} {cell["id"]}: passed in {time.perf_counter()-start:.1f} s', flush=True)
-    return failed
+    return passed
 
 if __name__=='__main__':
-    flag,*args = sys.argv[1:] if sys.argv[1:] and not sys.argv[1].endswith('.ipynb') else ('',*sys.argv[1:])
-    if len(args)==1: sys.exit(min(run(Path(args[0]).resolve(), flag), 1))
-    sys.exit(max(subprocess.run([sys.executable, __file__, *([flag] if flag else []), o]).returncode for o in args))
+    flag,*paths = sys.argv[1:] if sys.argv[1:2] in (['slow'],['cuda']) else ['',*sys.argv[1:]]
+    if not paths: sys.exit(__doc__)
+    if len(paths)==1: sys.exit(not run(Path(paths[0]).resolve(), flag))
+    failed = [o for o in paths if subprocess.run([sys.executable, __file__, *filter(None, [flag]), o]).returncode]
+    print(f'failed: {" ".join(failed)}' if failed else 'all notebooks passed')
+    sys.exit(bool(failed))

@@ -1,16 +1,17 @@
 """Measure what needs a GPU, the most important first, each step's figures in OUT: gpu.py OUT [MINUTES [SCRIPT]]
 A step that was finished before is not done again; one for which no time is left within MINUTES is stopped, and begins anew next time.
-SCRIPT: to measure the quickest recipe against. Then: collect.py results/gpu.csv OUT/runs/*"""
-import subprocess, sys, time
+SCRIPT: to measure the quickest recipe against. Then: collect.py results/gpu.csv OUT/runs/*/*"""
+import os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
 if len(sys.argv)<2: sys.exit(__doc__)
 out,minutes,script = Path(sys.argv[1]).resolve(),float((sys.argv[2:3] or [60])[0]),[Path(o).resolve() for o in sys.argv[3:4]]
 root,end = Path(__file__).resolve().parent.parent,time.time()+60*minutes
+env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(root), os.environ.get('PYTHONPATH', '')])}
 data = ['--data','cifar10']
 def train(recipe, seeds, *changes):
     first,n = seeds
-    return ['-m','cifar_hrf.train', *data, '--recipe',recipe, '--seed',first, '--seeds',n, '--out',out/'runs', *(['--set',*changes] if changes else [])]
+    return ['-m','cifar_hrf.train', *data, '--recipe',recipe, '--seed',first, '--seeds',n, *(['--set',*changes] if changes else [])]
 
 without = dict(smoothing='smoothing=0.', celu='act=relu', whitening='stem=conv', norm='norm=batch bias_lr=1.', ema='ema=0.')
 names = ('spec','fast10','record','colab','best','airbench')
@@ -26,9 +27,15 @@ steps = dict(
 out.mkdir(parents=True, exist_ok=True)
 for name,args in steps.items():
     if (out/f'{name}.done').exists(): continue
+    if 'cifar_hrf.train' in args:
+        shutil.rmtree(out/'runs'/name, ignore_errors=True) # of a time when it was stopped
+        args = [*args, '--out',out/'runs'/name]
     start = time.time()
     with (out/f'{name}.log').open('w') as log:
-        try: status = subprocess.run([sys.executable, *map(str, args)], cwd=root, stdout=log, stderr=subprocess.STDOUT, timeout=max(1, end-start)).returncode
-        except subprocess.TimeoutExpired: sys.exit(f'{name}: no time left')
+        p = subprocess.Popen([sys.executable, *map(str, args)], cwd=root, env=env, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        try: status = p.wait(max(1, end-start))
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            os.killpg(p.pid, signal.SIGKILL) # its own processes, too
+            sys.exit(f'{name}: stopped, no time left')
     print(f'{name}: {"done" if status==0 else f"failed, see {name}.log"} in {time.time()-start:.0f} s', flush=True)
     if status==0: (out/f'{name}.done').touch()
