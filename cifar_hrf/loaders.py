@@ -103,7 +103,7 @@ def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(d
 
 _each_alone = (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) # these treat an image the same, whatever else is in its batch
 
-def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU it is the calls that take time
+def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU several, which take fewer calls
     def alone(t): # not drawn, nor prepared, once for each batch
         own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
         return type(t) in _each_alone and not own_call and not (type(t) is PadCrop and t.p<1)

@@ -335,7 +335,7 @@ class _Tracer(TorchFunctionMode):
                 a,k = tree_map(lambda o: z if o is x else o, (args, kwargs))
                 return _tensors(func(*a, **k))[0]
             try: res.append(_probed(f, x, out))
-            except (RuntimeError, NotImplementedError) as e:
+            except RuntimeError as e:
                 if who: raise InputError(f'{who} cannot be followed, nor probed by the gradient: {str(e).splitlines()[0]}. '
                                           'Write it with functions of PyTorch') from e
                 res.append(_lost(x._seen, out))

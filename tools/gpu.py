@@ -36,6 +36,6 @@ for name,args in steps.items():
         try: status = p.wait(max(1, end-start))
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             os.killpg(p.pid, signal.SIGKILL) # its own processes, too
-            sys.exit(f'{name}: stopped, no time left')
+            sys.exit(f'{name}: stopped')
     print(f'{name}: {"done" if status==0 else f"failed, see {name}.log"} in {time.time()-start:.0f} s', flush=True)
     if status==0: (out/f'{name}.done').touch()
