@@ -250,7 +250,7 @@ class FastWrapper(OptimWrapper):
         if not isinstance(self.opt, (torch.optim.SGD,torch.optim.Adam)) or _coarse(self.param_lists): return
         if not all({'foreach','fused','differentiable'}<=g.keys() for g in self.opt.param_groups): return # of the user's own
         on_gpu = all(p.is_cuda and p.is_floating_point() for ps in self.param_lists for p in ps)
-        fused = on_gpu and type(self.opt) in (torch.optim.SGD,torch.optim.Adam,torch.optim.AdamW)
+        fused = on_gpu and type(self.opt) in (torch.optim.SGD,torch.optim.Adam,torch.optim.AdamW,MuonSGD)
         for g in self.opt.param_groups:
             if isinstance(g['lr'], Tensor): g.update(fused=None, foreach=None)
             elif fused and not (g['differentiable'] or g['fused'] or g.get('dampening')): g.update(fused=True, foreach=None)
@@ -264,7 +264,7 @@ class FastWrapper(OptimWrapper):
     def even(self):
         "PyTorch's fused SGD takes all momenta or none, leaves them uninitialised if the first step overflows, and takes no sparse gradients"
         for g in self.opt.param_groups if isinstance(self.opt, torch.optim.SGD) else ():
-            ps = [p for p in g['params'] if p.grad is not None] if g.get('fused') else []
+            ps = [p for p in g['params'] if p.grad is not None and (p.ndim!=4 or not isinstance(self.opt, MuonSGD))] if g.get('fused') else []
             if any(p.grad.is_sparse for p in ps): g.update(fused=None, foreach=True)
             elif g.get('momentum'):
                 for p in ps:
@@ -660,14 +660,20 @@ class MuonSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure=None):
+        overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # of a scaler that leaves it to the device to skip a step
         filters = [(g,p,p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
         for g,p,grad in filters:
             by_row = (0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
-            flat,flat_grad = [o.permute(by_row).reshape(len(p), -1) for o in (p,grad)]
+            rows,flat_grad = p.permute(by_row),grad.permute(by_row).reshape(len(p), -1)
             if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(flat_grad)
+            avg = self.state[p]['muon']
+            before = [(o,o.clone()) for o in (p,avg)] if overflow is not None else []
             p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
-            _muon()([flat], [flat_grad], [self.state[p]['muon']], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
-                      ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
+            flat = rows.reshape(len(p), -1)
+            _muon()([flat], [flat_grad if scale is None else flat_grad/scale], [avg], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'],
+                    nesterov=True, ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
+            if flat.data_ptr()!=p.data_ptr(): rows.copy_(flat.view_as(rows)) # of filters that lie in no such order
+            for o,k in before: o.copy_(torch.where(overflow>0, k, o))
             p.grad = None
         try: return super().step(closure)
         finally:
