@@ -200,13 +200,13 @@ _bag = _spec.replace(name='bag', about="the bag of tricks of 2019 on the brief's
     act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0,
     bias_lr=64., shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99, tta='mirror')
 _hlb = _bag.replace(name='hlb', about='after hlb-CIFAR10 (2023): 2×2 stem, three wide stages, GELU', epochs=12, bs=1024, model='lite_net',
-    widths=(64,256,512), norm='shift', act='gelu', scale=1/9, lr_max=1.5)
+    widths=(64,256,512), norm='shift', act='gelu', scale=1/9, lr_max=1.5, ema=.95)
 _airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024): alternating flip, dirac start, narrower stages, six views', epochs=10,
     widths=(64,256,256), pad=2, alternate=True, init='dirac',
     lr_max=1.5, lr_min=.3, lr_final=.105, pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
 def _rates(lr_max): return dict(lr_max=lr_max, lr_min=.2*lr_max, lr_final=.07*lr_max)
 _lite = _airbench.replace(name='lite', about='a small net for two CPU cores: aims at 90% of CIFAR-10 within minutes', widths=(32,128,128), epochs=7, bs=512,
-    opt='muon', tta='mirror', **_rates(.4))
+    opt='muon', ema=.99, tta='mirror', **_rates(.4))
 _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd',
     wd=1e-4, shape='linear', moms=(.95,.8,.95),
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
