@@ -224,7 +224,8 @@ recipes = {r.name: r for r in (
     _bag.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, ema=0., tta='none',
         lr_max=1.5, lr_final=.15, wd=7.5e-4), # all rates, and with them the decay, are one and a half times those of the bag of tricks
     _bag, _hlb, _airbench,
-    _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift'),
+    _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift',
+        alternate=True, init='dirac', opt='muon', ema=0., lr_max=.4, lr_min=.08, lr_final=0., floor_epochs=0),
     _bag.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, norm='shift', cutout=8, alternate=True,
         init='dirac', tta='none'),
     _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', ema=0.,
