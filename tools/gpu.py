@@ -13,13 +13,14 @@ def train(recipe, seeds, *changes):
     first,n = seeds
     return ['-m','cifar_hrf.train', *data, '--recipe',recipe, '--seed',first, '--seeds',n, *(['--set',*changes] if changes else [])]
 
-without = dict(smoothing='smoothing=0.', celu='act=relu', whitening='stem=conv', norm='norm=batch bias_lr=1.', ema='ema=0.')
+without = dict(smoothing='smoothing=0.', celu='act=relu', whitening='stem=conv', norm='norm=batch bias_lr=1.', alternate='alternate=False', dirac='init=default',
+               muon='opt=nesterov lr_max=1. lr_min=0.')
 names = ('spec','fast10','record','colab','best','airbench')
 steps = dict(
     tests=['tools/cells.py', 'cuda', *sorted((root/'nbs').glob('0[125]_*.ipynb'))],
     bench=['-m','cifar_hrf.bench', *data, '--out',out/'bench', *(['--against',*script] if script else [])],
     **{f'{k}-first': train(k, (0,1)) for k in names},
-    **{f'spec-{o}': train('spec', (0,2), f'loop={o}') for o in ('compile','graph')},
+    **{f'{k}-{o}': train(k, (0,2), f'loop={o}') for k in ('spec','record') for o in ('graph','compile')},
     **{f'{k}-to-8': train(k, (1,7)) for k in names},
     **{f'fast10-without-{k}': train('fast10', (0,8), 'valid=.1', *v.split()) for k,v in dict(nothing='', **without).items()},
     **{'spec-to-25': train('spec', (8,17))})
