@@ -246,7 +246,7 @@ class FastWrapper(OptimWrapper):
         self.quicken() # what was saved may say otherwise
 
     def quicken(self):
-        "Ask PyTorch's SGD and Adam to take all parameters at once; the others as they are, since their arithmetic would differ"
+        "Ask PyTorch's SGD, also that within `MuonSGD`, and Adam to take all parameters at once; the others as they are, since their arithmetic would differ"
         if not isinstance(self.opt, (torch.optim.SGD,torch.optim.Adam)) or _coarse(self.param_lists): return
         if not all({'foreach','fused','differentiable'}<=g.keys() for g in self.opt.param_groups): return # of the user's own
         on_gpu = all(p.is_cuda and p.is_floating_point() for ps in self.param_lists for p in ps)
@@ -265,7 +265,9 @@ class FastWrapper(OptimWrapper):
         "PyTorch's fused SGD takes all momenta or none, leaves them uninitialised if the first step overflows, and takes no sparse gradients"
         for g in self.opt.param_groups if isinstance(self.opt, torch.optim.SGD) else ():
             ps = [p for p in g['params'] if p.grad is not None and (p.ndim!=4 or not isinstance(self.opt, MuonSGD))] if g.get('fused') else []
-            if any(p.grad.is_sparse for p in ps): g.update(fused=None, foreach=True)
+            if any(p.grad.is_sparse for p in ps):
+                g.update(fused=None, foreach=True)
+                self.opt._step_supports_amp_scaling = False
             elif g.get('momentum'):
                 for p in ps:
                     s = self.opt.state[p]
@@ -351,8 +353,8 @@ class FastMixedPrecision(MixedPrecision):
     @property
     def on_device(self): return isinstance(self.opt, FastWrapper) and getattr(self.opt.opt, '_step_supports_amp_scaling', False)
     def before_step(self):
+        if self.on_device: self.opt.even()
         if not self.on_device: return super().before_step()
-        self.opt.even()
         self.scaler.unscale_(self.opt.opt)
 
 _fast_cbs = {Recorder: FastRecorder, ProgressCallback: FastProgress, MixedPrecision: FastMixedPrecision}
@@ -660,24 +662,31 @@ class MuonSGD(torch.optim.SGD):
 
     @torch.no_grad()
     def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad(): loss = closure()
         overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # of a scaler that leaves it to the device to skip a step
         filters = [(g,p,p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
         for g,p,grad in filters:
-            by_row = (0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
-            rows,flat_grad = p.permute(by_row),grad.permute(by_row).reshape(len(p), -1)
-            if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(flat_grad)
-            avg = self.state[p]['muon']
-            before = [(o,o.clone()) for o in (p,avg)] if overflow is not None else []
+            s,by_row = self.state[p],(0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
+            if 'muon' not in s: s['muon'] = torch.zeros_like(p)
+            elif s['muon'].stride()!=p.stride(): s['muon'] = torch.empty_like(p).copy_(s['muon']) # of another layout
+            before = [(o,o.clone()) for o in (p,s['muon'])] if overflow is not None else []
+            if scale is not None: grad.div_(scale.to(p.device))
             p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
-            flat = rows.reshape(len(p), -1)
-            _muon()([flat], [flat_grad if scale is None else flat_grad/scale], [avg], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'],
-                    nesterov=True, ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
-            if flat.data_ptr()!=p.data_ptr(): rows.copy_(flat.view_as(rows)) # of filters that lie in no such order
-            for o,k in before: o.copy_(torch.where(overflow>0, k, o))
+            rows = [o.permute(by_row) for o in (p,s['muon'],grad)]
+            flat,avg,flat_grad = [o.reshape(len(p), -1) for o in rows]
+            _muon()([flat], [flat_grad], [avg], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
+                    ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
+            for o,k in zip(rows, (flat,avg)):
+                if not o.is_contiguous(): o.copy_(k.view_as(o)) # of filters that lie in no such order
+            for o,k in before: o.copy_(torch.where(overflow.to(p.device)>0, k, o))
             p.grad = None
-        try: return super().step(closure)
+        try: super().step()
         finally:
             for _,p,grad in filters: p.grad = grad
+        return loss
+
 
 # %% ../nbs/05_learner.ipynb #946f8c36
 precisions = ('auto','fp32','bf16','fp16')

@@ -122,7 +122,7 @@ class CutOut(_EachImage):
         hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
         if self.p<1: hole = hole & _images(self.p, y)
         if self.fill=='image':
-            mean = (y if y.is_floating_point() else y.float()).mean((2,3), keepdim=True).to(y.dtype)
+            mean = y.mean((2,3), keepdim=True) if y.is_floating_point() else y.float().mean((2,3), keepdim=True).round().to(y.dtype)
             return torch.where(hole, mean, y).as_subclass(type(x))
         if isinstance(self.fill, Real) and self.fill==0: return (y*~hole).as_subclass(type(x))
         if (y.device,y.dtype)!=self.made: # to make it for each batch would have a GPU wait
