@@ -207,6 +207,8 @@ _airbench = _hlb.replace(name='airbench', about='after airbench94 (Jordan 2024):
 def _rates(lr_max): return dict(lr_max=lr_max, lr_min=.2*lr_max, lr_final=.07*lr_max)
 _lite = _airbench.replace(name='lite', about='a small net for two CPU cores: aims at 90% of CIFAR-10 within minutes', widths=(32,128,128), epochs=7, bs=512,
     opt='muon', ema=.99, tta='mirror', **_rates(.4))
+_fast10 = _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift',
+    alternate=True, init='dirac', opt='muon', ema=0., lr_max=.4, lr_min=.08, lr_final=0., floor_epochs=0)
 _smith = Recipe('smith-resnet56', "001's quoted experiment: ResNet-56, 41 + 41 + 13 epochs, momentum cycled", model='resnet56', epochs=95, opt='sgd',
     wd=1e-4, shape='linear', moms=(.95,.8,.95),
                 lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13, pad_mode='constant', cutout=0)
@@ -224,10 +226,8 @@ recipes = {r.name: r for r in (
     _bag.replace(name='apple', about="000's title: ml-cifar-10-faster, on one device", epochs=18, bs=2048, ema=0., tta='none',
         lr_max=1.5, lr_final=.15, wd=7.5e-4), # all rates, and with them the decay, are one and a half times those of the bag of tricks
     _bag, _hlb, _airbench,
-    _bag.replace(name='fast10', about="the brief's network in 10 epochs, with all that helps; aims at 94% with two views", norm='shift',
-        alternate=True, init='dirac', opt='muon', ema=0., lr_max=.4, lr_min=.08, lr_final=0., floor_epochs=0),
-    _bag.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, norm='shift', cutout=8, alternate=True,
-        init='dirac', tta='none'),
+    _fast10,
+    _fast10.replace(name='best', about="the brief's network in 24 epochs, with all that helps; aims at 95%", epochs=24, cutout=8, tta='none'),
     _airbench.replace(name='record', about='airbench with Muon for the filters: aims at 94% in the shortest time', epochs=8, opt='muon', ema=0.,
         lr_max=.7, lr_min=.7, lr_final=0., pct_start=0.),
     _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=12, ema=0.,
