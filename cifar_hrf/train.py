@@ -162,7 +162,9 @@ def make_dls(
 def _recipe_learner(recipe, dls, model, precision):
     def biases_first(model): return [[p for n,p in model.named_parameters() if p.requires_grad and n.endswith('bias')==o] for o in (True,False)]
     kw = dict(wd=recipe.wd) if recipe.bias_lr==1 else dict(splitter=biases_first, wd=[recipe.wd/recipe.bias_lr, recipe.wd])
-    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=optimizers[recipe.opt], precision=precision, **kw)
+    opt = optimizers[recipe.opt]
+    if recipe.opt=='muon': opt = partial(opt, muon_lr=recipe.muon_lr)
+    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=opt, precision=precision, **kw)
 
 def _stateful(os): # type: a callback passes on what it has not
     return [(f'{i} {type(o).__name__}', o) for i,o in enumerate(os) if hasattr(type(o), 'load_state_dict')]
