@@ -36,6 +36,7 @@ class Recipe:
     bias:str = 'head'
     bn_weight:float = 1.
     stem:str = 'conv'
+    whiten_eps:float = .01       # as `eps` in `whiten_`, with stem='whiten'
     norm:str = 'batch'
     out:str = 'logits'
     scale:float = 1.             # of the logits
@@ -92,7 +93,7 @@ class Recipe:
             **{k: choices(*v) for k,v in resnet_choices.items()},
             **{k: (lambda x: whole_number(x, 1), 'needs a whole number, 1 or more') for k in ('epochs','bs')},
             **{k: (lambda x: whole_number(x, 0), 'needs a whole number, 0 or more') for k in ('pad','cutout','cycle_epochs')},
-            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight','muon_lr')},
+            **{k: (lambda x: number(x) and x>0, 'needs a number above 0') for k in ('scale','lr_max','bn_weight','whiten_eps','muon_lr')},
             **{k: (lambda x: number(x) and x>=0, 'needs a number, 0 or more') for k in ('lr_min','lr_final','wd','annihilate_epochs','floor_epochs')},
             **{k: (share, 'needs a number from 0 to 1') for k in ('pct_start','flip','cutout_p')},
             **{k: (lambda x: number(x) and 0<=x<1, 'needs a number from 0 to less than 1') for k in ('smoothing','dropout','ema')},
@@ -117,8 +118,9 @@ class Recipe:
         if self.cycle_epochs and self.cycle_epochs<self.epochs: raise InputError(f'cycle_epochs={self.cycle_epochs}: is shorter than epochs={self.epochs}')
         for f in dataclasses.fields(self): # one that would do nothing
             if f.name in _unused[self.model] and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
-        if self.opt!='muon' and self.muon_lr!=Recipe.muon_lr:
-            raise InputError(f'muon_lr={self.muon_lr}: does nothing with opt={self.opt}; leave it at {Recipe.muon_lr}, or set opt=muon')
+        for k,by,need in ('muon_lr','opt','muon'), ('whiten_eps','stem','whiten'):
+            if getattr(self, by)!=need and getattr(self, k)!=getattr(Recipe, k):
+                raise InputError(f'{k}={getattr(self, k)}: does nothing with {by}={getattr(self, by)}; leave it at {getattr(Recipe, k)}, or set {by}={need}')
         self.schedule() # a peak beyond the end, and the like
         if self.shape=='step' and not (self.lr_min==self.lr_max and math.isclose(self.lr_final, self.lr_max/100)):
             raise InputError(f'lr_max={self.lr_max}: with shape=step needs lr_min={self.lr_max:g} and lr_final={self.lr_max/100:g}')

@@ -176,7 +176,8 @@ def _learner(recipe, dls, seed, precision=None):
     dls.loaders = [dl.new() for dl in dls.loaders] # with a random state of their own
     for _,t in _stateful(dls.train.after_batch.fs): t.load_state_dict({}) # which images were mirrored, in another run
     model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
-    if recipe.stem=='whiten': whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]))
+    if recipe.stem=='whiten':
+        whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]), eps=recipe.whiten_eps)
     if recipe.loop=='graph' and dls.device.type!='cuda': raise InputError('loop=graph: needs a GPU; use eager, or compile')
     return _recipe_learner(recipe, dls, model, precision or recipe.precision).fast(compile=recipe.loop=='compile', graph=recipe.loop=='graph')
 
