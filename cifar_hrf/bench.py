@@ -62,7 +62,7 @@ def _bench_loaders(b):
         def datablock(n): return dls.train.new(num_workers=n, persistent_workers=n>0)
         def torchvision(n): return torch.utils.data.DataLoader(data, b.bs, shuffle=True, num_workers=n, persistent_workers=n>0)
         for other,make in dict(datablock=datablock, torchvision=torchvision).items():
-            n = max((0,1,2), key=lambda n: _rate(b.device, make(n), b.images)) # workers, the fastest
+            n = max((0,1,2,*(o for o in (4,8,16) if o<=defaults.cpus)), key=lambda n: _rate(b.device, make(n), b.images)) # workers, the fastest
             rates = in_turn(partial(_rate, b.device, ours, 20*b.images), partial(_rate, b.device, make(n), b.images), repeats=b.repeats)
             yield f'loader/{other}{name}', *rates, f'images/s, {n} worker{"s"*(n!=1)}'
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 def run(path, flag): # -> did all cells pass?
     import matplotlib
+    from fastai.torch_core import default_device
     matplotlib.use('Agg')
     os.chdir(path.parent)
     page = sys.modules['__main__'] = types.ModuleType('__main__') # so that what it defines can be pickled
@@ -13,6 +14,7 @@ def run(path, flag): # -> did all cells pass?
         code = ''.join(cell['source'])
         marks = set(re.findall(r'^#\| *(slow|cuda|eval: *false)', code, re.M))
         if cell['cell_type']!='code' or marks-{flag} or 'nbdev_export()' in code or re.search(r'^\s*[%!]|%pip', code, re.M): continue
+        default_device(None if 'cuda' in marks else False) # the others are written for a CPU
         start = time.perf_counter()
         try: exec(compile(code, f'{path.name} {cell["id"]}', 'exec'), vars(page))
         except (Exception, SystemExit):

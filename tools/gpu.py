@@ -1,6 +1,7 @@
 """Measure what needs a GPU, the most important first, each step's figures in OUT: gpu.py OUT [MINUTES [SCRIPT]]
 A step that was finished before is not done again; one for which no time is left within MINUTES is stopped, and begins anew next time.
-SCRIPT: to measure the quickest recipe against. Then: collect.py results/gpu.csv OUT/runs/*/*"""
+SCRIPT: to measure the quickest recipe against. Then: collect.py results/gpu.csv OUT/runs/*/*
+The first run of each step pays for warming up, compiling and recording: for `train_seconds` the others count."""
 import os, shutil, signal, subprocess, sys, time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ steps = dict(
     tests=['tools/cells.py', 'cuda', *sorted((root/'nbs').glob('0[125]_*.ipynb'))],
     bench=['-m','cifar_hrf.bench', *data, '--out',out/'bench', *(['--against',*script] if script else [])],
     **{f'{k}-first': train(k, (0,1)) for k in names},
-    **{f'{k}-{o}': train(k, (0,2), f'loop={o}') for k in ('spec','record') for o in ('graph','compile')},
+    **{f'{k}-{o}': train(k, (0,3), f'loop={o}') for k in ('spec','record') for o in ('graph','compile')},
     **{f'{k}-to-8': train(k, (1,7)) for k in names},
     **{f'fast10-without-{k}': train('fast10', (0,8), 'valid=.1', *v.split()) for k,v in dict(nothing='', **without).items()},
     **{'spec-to-25': train('spec', (8,17))})
