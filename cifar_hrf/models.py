@@ -110,7 +110,7 @@ def whiten_(
     if conv.out_channels not in (n,2*n): raise InputError(f'whiten_: {conv} needs {n} outputs, or {2*n}')
     patches = F.unfold(x.as_subclass(Tensor).float(), conv.kernel_size).transpose(1, 2).flatten(0, 1)
     values,vectors = torch.linalg.eigh(patches.T.cov())
-    w = (vectors/(values+eps).sqrt()).T
+    w = (vectors/(values.clamp(min=0)+eps).sqrt()).T
     conv.weight.copy_((w if conv.out_channels==n else torch.cat([w,-w])).view_as(conv.weight))
     if conv.bias is not None: conv.bias.zero_()
     conv.weight.requires_grad_(False)

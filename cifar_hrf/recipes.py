@@ -120,7 +120,8 @@ class Recipe:
             if f.name in _unused[self.model] and getattr(self, f.name)!=f.default: raise InputError(f'{f.name}: {self.model} has no such choice')
         for k,by,need in ('muon_lr','opt','muon'), ('whiten_eps','stem','whiten'):
             if getattr(self, by)!=need and getattr(self, k)!=getattr(Recipe, k):
-                raise InputError(f'{k}={getattr(self, k)}: does nothing with {by}={getattr(self, by)}; leave it at {getattr(Recipe, k)}, or set {by}={need}')
+                other = '' if by in _unused[self.model] else f', or set {by}={need}'
+                raise InputError(f'{k}={getattr(self, k)}: does nothing with {by}={getattr(self, by)}; leave it at {getattr(Recipe, k)}{other}')
         self.schedule() # a peak beyond the end, and the like
         if self.shape=='step' and not (self.lr_min==self.lr_max and math.isclose(self.lr_final, self.lr_max/100)):
             raise InputError(f'lr_max={self.lr_max}: with shape=step needs lr_min={self.lr_max:g} and lr_final={self.lr_max/100:g}')
