@@ -422,7 +422,8 @@ class _FastLoop:
 
     def _set_device(self, b):
         p = self._fast.param
-        there = p is not None and isinstance(b, (tuple,list)) and all(isinstance(o, Tensor) and o.device==p.device for o in b)
+        with torch._C.DisableTorchFunctionSubclass(): # for TensorImage, even to say where it lies is a way through its dispatch
+            there = p is not None and isinstance(b, (tuple,list)) and all(isinstance(o, Tensor) and o.device==p.device for o in b)
         return b if there else Learner._set_device(self, b)
 
     def one_batch(self, i, b):

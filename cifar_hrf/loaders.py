@@ -6,8 +6,8 @@
 __all__ = ['holdout', 'cifar_block', 'train_stats', 'cifar_dls', 'ResidentDL', 'resident', 'clean_batches']
 
 # %% ../nbs/02_loaders.ipynb #5b4c38a4
-import types
-from operator import itemgetter
+import itertools, types
+from operator import attrgetter, itemgetter
 from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from safetensors import SafetensorError
@@ -101,13 +101,23 @@ def _fits(x, device): # beside the training itself, which gets half of the memor
 
 def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
 
-_each_alone = (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) # these treat an image the same, whatever else is in its batch
+def _alone(t): # does `t` treat an image the same, whatever else is in its batch? It is not drawn, nor prepared, once for each batch, and leaves labels alone
+    own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
+    return type(t) in (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) and not own_call and not (type(t) is PadCrop and t.p<1)
 
 def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU several, which take fewer calls
-    def alone(t): # not drawn, nor prepared, once for each batch
-        own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
-        return type(t) in _each_alone and not own_call and not (type(t) is PadCrop and t.p<1)
-    return max(1, 2**24//values) if device.type=='cuda' and all(map(alone, fs)) else 1
+    return max(1, 2**24//values) if device.type=='cuda' and all(map(_alone, fs)) else 1
+
+def _float(t, x): return x.float().div_(t.div)
+def _normalize(t, x):
+    same = x.dtype==t.mean.dtype==t.std.dtype and max(t.mean.numel(), t.std.numel())<=x.shape[1] # else the result is of another kind or shape
+    return x.sub_(t.mean).div_(t.std) if same else (x-t.mean)/t.std
+
+def _plain(fs): # -> functions that do the same as `fs`, each of them `_alone`, to plain tensors of images, which they may overwrite: without fastai's dispatch
+    own = {IntToFloatTensor: lambda t: partial(_float, t), Normalize: lambda t: partial(_normalize, t), CutOut: lambda t: partial(t.plain, own=True)}
+    res = [own.get(type(t), attrgetter('plain'))(t) for t in fs]
+    if [type(t) for t in fs[:2]]==[PadCrop,FlipLR]: res[:2] = [partial(fs[0].plain, flip=fs[1])]
+    return res
 
 class ResidentDL(TfmdDL):
     "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
@@ -146,14 +156,17 @@ class ResidentDL(TfmdDL):
         fs = self.after_batch.fs
         n,training = len(self.images),getattr(self.dataset, 'split_idx', None)==0
         alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
-        fused = training and [type(t) for t in fs[:2]]==[PadCrop,FlipLR] and fs[0].p==1
-        rest = Pipeline(fs[2:], split_idx=self.after_batch.split_idx) if fused else self.after_batch
+        images,kind,split_idx = self.images.as_subclass(Tensor),type(self.images),self.after_batch.split_idx
+        usual = kind in (TensorImage,TensorImageBW) and images.ndim==4 and not isinstance(self.labels, TensorImageBase)
+        known = [*itertools.takewhile(_alone, fs)] if usual else []
+        plain,rest = _plain([t for t in known if t.split_idx in (None,split_idx)]),Pipeline(fs[len(known):], split_idx=split_idx)
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
-                x = self.images[i]
+                x = images.index_select(0, i)
                 if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
                 for t in alternating: t.at = n,i
-                res = rest((fs[0].crop(x, fs[1]) if fused else x, self.labels[i]))
+                for f in plain: x = f(x)
+                res = rest((x.as_subclass(kind), self.labels[i]))
                 yield from zip(*(torch.unsafe_split(o, self.bs) for o in res)) if len(i)>self.bs else [res] # each to be changed on its own
         self.after_iter()
 

@@ -10,9 +10,10 @@ from fastai.vision.all import *
 from .source import InputError, _check_whole
 
 # %% ../nbs/01_transforms.ipynb #f4c303e8
-def _batch(x): # a batch of images as a plain tensor, which spares each operation the way through TensorImage
-    if x.ndim!=4: raise InputError(f'a batch of images [n,c,h,w] is needed, not {tuple(x.shape)}; use it in batch_tfms')
-    return x.as_subclass(Tensor)
+def _plainly(t, x): # `t.plain` on a batch of images as a plain tensor, which spares each operation the way through TensorImage
+    y = x.as_subclass(Tensor)
+    if y.ndim!=4: raise InputError(f'a batch of images [n,c,h,w] is needed, not {tuple(y.shape)}; use it in batch_tfms')
+    return t.plain(y).as_subclass(type(x))
 
 class PadCrop(RandTransform):
     "Random crop of the image's own size after padding by `pad` pixels, drawn for each image"
@@ -32,17 +33,15 @@ class PadCrop(RandTransform):
         if self.mode=='reflect': return n-1-(n-1-i.abs()).abs(), None
         return i.clamp(0, n-1), (i<0)|(i>=n)
 
-    def encodes(self, x:TensorImage): return self.crop(x) # [b,c,h,w], any dtype
+    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], any dtype
 
-    def crop(self, x, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
-        y = _batch(x)
+    def plain(self, y, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
         b,c,h,w = y.shape
-        (rows,out_r),(cols,out_c) = self._index(b, h, x.device), self._index(b, w, x.device)
+        (rows,out_r),(cols,out_c) = self._index(b, h, y.device), self._index(b, w, y.device)
         if flip: cols = torch.where(flip.drawn(y)[:,0,0], cols.flip(1), cols)
         idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
         y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
-        if self.mode=='constant': y = y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0)
-        return y.as_subclass(type(x))
+        return y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0) if self.mode=='constant' else y
 
 # %% ../nbs/01_transforms.ipynb #f87f3b42
 def _images(p, x): # each image with probability p -> [b,1,1,1], True where it was drawn
@@ -83,9 +82,8 @@ class FlipLR(_EachImage):
     def state_dict(self): return self.sides
     def load_state_dict(self, d): self.sides = dict(d)
 
-    def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
-        y = _batch(x)
-        return torch.where(self.drawn(y), y.flip(-1), y).as_subclass(type(x))
+    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], any dtype
+    def plain(self, y): return torch.where(self.drawn(y), y.flip(-1), y)
 
 # %% ../nbs/01_transforms.ipynb #90414365
 class CutOut(_EachImage):
@@ -113,30 +111,33 @@ class CutOut(_EachImage):
         i = torch.arange(length, device=device)
         return (i>=start) & (i<start+self.size)
 
-    def encodes(self, x:TensorImage): # [b,c,h,w], any dtype
-        y = _batch(x)
+    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], any dtype
+
+    def plain(self, y, own=False): # own: may `y` be overwritten?
         rows,cols = [self._span(len(y), o, y.device) for o in y.shape[-2:]]
         if self.low<self.high:
             count = torch.randint(self.low, self.high+1, (len(y),1,1), device=y.device)
             rows = rows & (torch.arange(self.high, device=y.device)[:,None]<count)
-        hole = (rows[...,:,None] & cols[...,None,:]).any(1, keepdim=True)
-        if self.p<1: hole = hole & _images(self.p, y)
+        if self.p<1: rows = rows & _images(self.p, y)[...,0]
+        rows,cols = rows.to(y.dtype),cols.to(y.dtype) # numbers, which are multiplied several at once
+        hole = rows[...,:,None]*cols[...,None,:]
+        hole = hole.amax(1, keepdim=True) if self.high>1 else hole
         if self.fill=='image':
             mean = y.mean((2,3), keepdim=True) if y.is_floating_point() else y.float().mean((2,3), keepdim=True).round().to(y.dtype)
-            return torch.where(hole, mean, y).as_subclass(type(x))
-        if isinstance(self.fill, Real) and self.fill==0: return (y*~hole).as_subclass(type(x))
+            return torch.where(hole>0, mean, y)
+        if isinstance(self.fill, Real) and self.fill==0: return (y.mul_ if own else y.mul)(1-hole)
         if (y.device,y.dtype)!=self.made: # to make it for each batch would have a GPU wait
             self.made,self.values = (y.device,y.dtype),torch.as_tensor(self.fill, dtype=y.dtype, device=y.device).view(1,-1,1,1)
-        return torch.where(hole, self.values, y).as_subclass(type(x))
+        return torch.where(hole>0, self.values, y)
 
 # %% ../nbs/01_transforms.ipynb #557dfa77
 class NormalizeImage(DisplayedTransform):
     "Each channel of each image to mean 0 and standard deviation 1; decoded to the range from 0 to 1, since what it was is lost"
     order = Normalize.order
-    def encodes(self, x:TensorImage): # [b,c,h,w], floating point
-        y = _batch(x)
+    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], floating point
+    def plain(self, y):
         std,mean = torch.std_mean(y, (2,3), keepdim=True)
-        return ((y-mean)/(std+1e-7)).as_subclass(type(x))
+        return (y-mean)/(std+1e-7)
     def decodes(self, x:TensorImage):
         low,high = x.amin((-2,-1), keepdim=True),x.amax((-2,-1), keepdim=True)
         return (x-low)/(high-low+1e-7)
