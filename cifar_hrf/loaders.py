@@ -101,17 +101,21 @@ def _fits(x, device): # beside the training itself, which gets half of the memor
 
 def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
 
+def _makeup(cls): return {o.implementation for o in cls.encodes.methods},getattr(cls, 'before_call', None)
+_known = {o: _makeup(o) for o in (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize)}
+
 def _alone(t): # does `t` treat an image the same, whatever else is in its batch? It is not drawn, nor prepared, once for each batch, and leaves labels alone
+    if type(t) not in _known or _makeup(type(t))!=_known[type(t)] or 'encodes' in vars(t): return False # or has somebody extended it?
     own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
-    return type(t) in (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize) and not own_call and not (type(t) is PadCrop and t.p<1)
+    return not own_call and not (type(t) is PadCrop and t.p<1)
 
 def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU several, which take fewer calls
     return max(1, 2**24//values) if device.type=='cuda' and all(map(_alone, fs)) else 1
 
 def _float(t, x): return x.float().div_(t.div)
 def _normalize(t, x):
-    same = x.dtype==t.mean.dtype==t.std.dtype and max(t.mean.numel(), t.std.numel())<=x.shape[1] # else the result is of another kind or shape
-    return x.sub_(t.mean).div_(t.std) if same else (x-t.mean)/t.std
+    same = all(isinstance(o, Tensor) and o.dtype==x.dtype and o.shape==(1,x.shape[1],1,1) for o in (t.mean,t.std))
+    return x.sub_(t.mean).div_(t.std) if same else (x-t.mean)/t.std # the result may be of another kind or shape
 
 def _plain(fs): # -> functions that do the same as `fs`, each of them `_alone`, to plain tensors of images, which they may overwrite: without fastai's dispatch
     own = {IntToFloatTensor: lambda t: partial(_float, t), Normalize: lambda t: partial(_normalize, t), CutOut: lambda t: partial(t.plain, own=True)}
@@ -157,12 +161,13 @@ class ResidentDL(TfmdDL):
         n,training = len(self.images),getattr(self.dataset, 'split_idx', None)==0
         alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
         images,kind,split_idx = self.images.as_subclass(Tensor),type(self.images),self.after_batch.split_idx
-        usual = kind in (TensorImage,TensorImageBW) and images.ndim==4 and not isinstance(self.labels, TensorImageBase)
+        usual = type(self.after_batch) is Pipeline and kind in (TensorImage,TensorImageBW) and images.ndim==4 and not isinstance(self.labels, TensorImageBase)
         known = [*itertools.takewhile(_alone, fs)] if usual else []
-        plain,rest = _plain([t for t in known if t.split_idx in (None,split_idx)]),Pipeline(fs[len(known):], split_idx=split_idx)
+        plain = _plain([t for t in known if t.split_idx in (None,split_idx) and (type(t) is PadCrop or getattr(t, 'do', True))])
+        rest = partial(compose_tfms, tfms=fs[len(known):], split_idx=split_idx) if known else self.after_batch
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
-                x = images.index_select(0, i)
+                x = images.index_select(0, torch.where(i<0, i+n, i))
                 if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
                 for t in alternating: t.at = n,i
                 for f in plain: x = f(x)

@@ -38,7 +38,9 @@ class PadCrop(RandTransform):
     def plain(self, y, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
         b,c,h,w = y.shape
         (rows,out_r),(cols,out_c) = self._index(b, h, y.device), self._index(b, w, y.device)
-        if flip: cols = torch.where(flip.drawn(y)[:,0,0], cols.flip(1), cols)
+        if flip:
+            turned = flip.drawn(y)[:,0,0]
+            cols,out_c = [o if o is None else torch.where(turned, o.flip(1), o) for o in (cols,out_c)]
         idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
         y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
         return y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0) if self.mode=='constant' else y
@@ -119,13 +121,12 @@ class CutOut(_EachImage):
             count = torch.randint(self.low, self.high+1, (len(y),1,1), device=y.device)
             rows = rows & (torch.arange(self.high, device=y.device)[:,None]<count)
         if self.p<1: rows = rows & _images(self.p, y)[...,0]
-        rows,cols = rows.to(y.dtype),cols.to(y.dtype) # numbers, which are multiplied several at once
-        hole = rows[...,:,None]*cols[...,None,:]
-        hole = hole.amax(1, keepdim=True) if self.high>1 else hole
+        hole = rows[...,:,None].byte()*cols[...,None,:].byte() # as numbers, of which a CPU takes several at once
+        if self.high>1: hole = hole.amax(1, keepdim=True)
         if self.fill=='image':
             mean = y.mean((2,3), keepdim=True) if y.is_floating_point() else y.float().mean((2,3), keepdim=True).round().to(y.dtype)
             return torch.where(hole>0, mean, y)
-        if isinstance(self.fill, Real) and self.fill==0: return (y.mul_ if own else y.mul)(1-hole)
+        if isinstance(self.fill, Real) and self.fill==0: return (y.mul_ if own else y.mul)((1-hole).to(y.dtype))
         if (y.device,y.dtype)!=self.made: # to make it for each batch would have a GPU wait
             self.made,self.values = (y.device,y.dtype),torch.as_tensor(self.fill, dtype=y.dtype, device=y.device).view(1,-1,1,1)
         return torch.where(hole>0, self.values, y)
