@@ -13,7 +13,8 @@ train: $(READY)
 test: $(READY)
 	$(BIN)/python tools/check.py
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	@echo "all notebooks passed"
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests
+	@echo "all notebooks and tests passed"
 
 setup: $(READY)
 

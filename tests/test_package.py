@@ -1,0 +1,16 @@
+"What is installed: the commands of settings.ini exist and explain themselves."
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+import pytest
+
+cfg = ConfigParser(delimiters=['='])
+cfg.read(Path(__file__).parent.parent/'settings.ini', encoding='utf-8')
+commands = [o.split('=') for o in cfg['DEFAULT']['console_scripts'].split()]
+
+@pytest.mark.parametrize('name,target', commands)
+def test_command_help(name, target, capsys):
+    module,function = target.split(':')
+    with pytest.raises(SystemExit) as e: getattr(import_module(module), function)(['--help'])
+    assert e.value.code==0
+    assert f'usage: {name}' in capsys.readouterr().out
