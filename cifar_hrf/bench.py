@@ -27,7 +27,9 @@ def in_turn(
     return np.array([[f() for f in fs] for _ in range(repeats+1)])[1:].T
 
 def _wait(device):
-    if torch.device(device).type=='cuda': torch.cuda.synchronize(device)
+    kind = torch.device(device).type
+    if kind=='cuda': torch.cuda.synchronize(device)
+    if kind=='mps': torch.mps.synchronize()
 
 def _rate(device, dl, most): # images a second on `device`, of `most` images at most
     start,n = time.perf_counter(),0

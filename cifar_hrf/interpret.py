@@ -11,7 +11,7 @@ import contextlib, difflib
 from fastai.vision.all import *
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
-from .source import InputError, _check_whole
+from .source import InputError, _check_whole, seeded
 from .models import _evaluated
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
@@ -83,7 +83,7 @@ def misclassified(
 # %% ../nbs/07_interpret.ipynb #7a10c006
 @contextmanager
 def _as_validation(dl): # its data set's transforms; the random state is afterwards as before
-    with no_random(), getattr(dl.dataset, 'set_split_idx', lambda i: contextlib.nullcontext())(1):
+    with seeded(), getattr(dl.dataset, 'set_split_idx', lambda i: contextlib.nullcontext())(1):
         dl.before_iter()
         yield
 

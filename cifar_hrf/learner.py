@@ -713,10 +713,11 @@ def hrf_learner(
     if not (isinstance(smoothing, Real) and 0<=smoothing<=1): raise InputError(f'smoothing={smoothing}: needs a number from 0 to 1')
     if not all(isinstance(o, Real) and o>=0 for o in L(wd)): raise InputError(f'wd={wd}: needs a number, 0 or more, or one for each group')
     if isinstance(opt_func, str): raise InputError(f'opt_func={opt_func}: needs a function, like optimizers[{opt_func!r}]; there are {", ".join(optimizers)}')
-    gpu = _device(dls).type=='cuda'
+    gpu,mac = [_device(dls).type==o for o in ('cuda','mps')]
     if precision=='bf16' and gpu and not has_bf16(_device(dls)): raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
     if precision=='fp16' and not gpu: raise InputError('precision=fp16: needs a GPU; use bf16, or fp32')
     if precision=='auto': precision = 'bf16' if has_bf16(_device(dls)) else 'fp16' if gpu else 'fp32'
     half = dict(bf16=[BFloat16()], fp16=[MixedPrecision()]).get(precision, [])
+    layout = [] if mac else [ChannelsLast()] # there, BatchNorm's gradients would be wrong
     return Learner(dls, model, loss_func=CrossEntropyLossFlat(label_smoothing=smoothing), opt_func=opt_func, wd=wd, wd_bn_bias=True,
-                   metrics=metrics, cbs=[ChannelsLast(), StopDiverged(), *half, *L(cbs)], **kwargs).fast()
+                   metrics=metrics, cbs=[*layout, StopDiverged(), *half, *L(cbs)], **kwargs).fast()

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
 from .source import *
-from .source import _check_whole
+from .source import _check_whole, seeded
 from .transforms import *
 
 # %% ../nbs/02_loaders.ipynb #b5980044
@@ -97,7 +97,9 @@ def cifar_dls(
 
 # %% ../nbs/02_loaders.ipynb #e4339e9b
 def _fits(x, device): # beside the training itself, which gets half of the memory that is free
-    return x.device.type==device.type or device.type!='cuda' or x.nbytes<=torch.cuda.mem_get_info(device)[0]/2
+    if x.device.type==device.type or device.type!='cuda': return True
+    cached = torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device) # PyTorch keeps it, but will use it
+    return x.nbytes<=(torch.cuda.mem_get_info(device)[0]+cached)/2
 
 def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
 
@@ -274,7 +276,7 @@ def resident(
     try: here,device = [torch.empty(0, device=o).device for o in (here,device or here)]
     except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
     res = copy(dls)
-    with no_random(): # the same random state after it, whether files were read or not
+    with seeded(): # the same random state after it, whether files were read or not
         items = [_resident_items(dl, cache and Path(cache)) for dl in dls.loaders]
         for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
     for dl,(x,_) in zip(dls.loaders, items):
@@ -295,4 +297,4 @@ def clean_batches(
     _check_whole('clean_batches ', 0, n=n)
     dl = dls.train
     idxs = np.linspace(0, dl.n-1, min(n, dl.n), dtype=int).tolist()
-    with no_random(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []
+    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['resnet_choices', 'Residual', 'OddResidual', 'Scale', 'conv_block', 'leaf_layers', 'ShiftBatchNorm', 'GhostBatchNorm',
-           'whiten_', 'dirac_', 'custom_resnet', 'plot_network', 'conv_macs', 'resnet56', 'lite_net']
+           'whiten_', 'dirac_', 'custom_resnet', 'plot_network', 'conv_macs', 'resnet56', 'GlobalMaxPool', 'lite_net']
 
 # %% ../nbs/03_models.ipynb #0c82573a
 from fastai.vision.all import *
@@ -109,7 +109,7 @@ def whiten_(
         raise InputError(f'whiten_: {conv} needs images [n,{conv.in_channels},h,w] of its size at least, not {tuple(x.shape)}')
     if conv.out_channels not in (n,2*n): raise InputError(f'whiten_: {conv} needs {n} outputs, or {2*n}')
     patches = F.unfold(x.as_subclass(Tensor).float(), conv.kernel_size).transpose(1, 2).flatten(0, 1)
-    values,vectors = torch.linalg.eigh(patches.T.cov())
+    values,vectors = torch.linalg.eigh(patches.T.cov().cpu()) # a Mac's GPU has no `eigh`
     w = (vectors/(values.clamp(min=0)+eps).sqrt()).T
     conv.weight.copy_((w if conv.out_channels==n else torch.cat([w,-w])).view_as(conv.weight))
     if conv.bias is not None: conv.bias.zero_()
@@ -174,7 +174,7 @@ def custom_resnet(
     return model
 
 # %% ../nbs/03_models.ipynb #cee80014
-_colors = dict(Conv2d='#4c72b0', BatchNorm2d='#ccb974', ReLU='#c44e52', GELU='#c44e52', MaxPool2d='#55a868', AdaptiveMaxPool2d='#55a868',
+_colors = dict(Conv2d='#4c72b0', BatchNorm2d='#ccb974', ReLU='#c44e52', GELU='#c44e52', MaxPool2d='#55a868', GlobalMaxPool='#55a868',
                AdaptiveAvgPool2d='#55a868', Linear='#8172b2')
 
 def plot_network(
@@ -239,6 +239,11 @@ def resnet56(
         if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight)
     return model
 
+# %% ../nbs/03_models.ipynb #5eed5013
+class GlobalMaxPool(nn.Module):
+    "Largest value of each channel: [n,c,h,w] -> [n,c,1,1]"
+    def forward(self, x): return F.max_pool2d(x, x.shape[-2:])
+
 # %% ../nbs/03_models.ipynb #33c3e4c7
 def lite_net(
     n_out:int=10, # classes
@@ -259,5 +264,5 @@ def lite_net(
     for nf in widths:
         stages.append(nn.Sequential(block(ni, nf, pool=True), Residual(block(nf, nf)) if skip=='once' else block(nf, nf)))
         ni = nf
-    return nn.Sequential(nn.Conv2d(3, 24, 2), _acts[act](), *stages, nn.AdaptiveMaxPool2d(1), nn.Flatten(),
+    return nn.Sequential(nn.Conv2d(3, 24, 2), _acts[act](), *stages, GlobalMaxPool(), nn.Flatten(),
                          nn.Linear(ni, n_out, bias=bias!='none'), Scale(scale))

@@ -14,7 +14,7 @@ from fastai.vision.all import *
 from fastprogress.fastprogress import progress_bar
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
-from .source import InputError
+from .source import InputError, seeded
 from .loaders import ResidentDL, _names
 
 # %% ../nbs/04_schedule.ipynb #97792994
@@ -232,9 +232,10 @@ def _slots(o): # names of the attributes that `o` has outside of its __dict__
 def _snapshot(
     root, # the learner
     fixed=(), # objects that nobody changes
+    more=(), # objects to note as well
 ): # -> a function that puts all else back
     "Notes everything that `root` refers to, however indirectly, as it is now"
-    undo,seen,todo = [],{id(o): o for o in fixed},[root, *root.model.parameters(), *root.model.buffers()] # those of compiled models lie elsewhere
+    undo,seen,todo = [],{id(o): o for o in fixed},[root, *more, *root.model.parameters(), *root.model.buffers()] # those of compiled models lie elsewhere
     while todo:
         o = todo.pop()
         if o is None or isinstance(o, _fixed) or id(o) in seen or (isinstance(o, type) and not _own(o)): continue
@@ -444,7 +445,7 @@ def _autocast_kept(): # one that an interrupted batch leaves open would go on, w
 def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
     """Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite.
     Everything is then as before"""
-    losses,ours,fixed = [],[],[o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
+    losses,ours = [],[]
     def all_batches(): # instead of the learner's own: ends after so many steps, wherever epochs end
         valid = list(learn.dls.valid) if on=='valid' else None
         learn.n_iter,mean,best = len(lrs),0.,math.inf
@@ -461,9 +462,11 @@ def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
             if not math.isfinite(losses[-1]) or (stop and now-best>(stop-1)*max(abs(best), .1*abs(losses[0]))): break
         ours.append(True)
         raise CancelFitException
-    restore = _snapshot(learn, fixed)
+    data = [dl.dataset for dl in learn.dls.loaders if hasattr(dl, 'dataset')]
+    resident = [o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
+    restore = _snapshot(learn, [*data, *resident], [getattr(o, 'tfms', None) for o in data]) # transforms may count, or draw
     try:
-        with no_random(seed, reproducible=False), _autocast_kept(), torch.enable_grad(), learn.no_bar(), learn.no_logging(), \
+        with seeded(seed), _autocast_kept(), torch.enable_grad(), learn.no_bar(), learn.no_logging(), \
              learn.removed_cbs(learn._grab_cbs(ParamScheduler)):
             for dl in learn.dls.loaders:
                 if isinstance(getattr(dl, 'rng', None), random.Random): dl.rng = random.Random(seed)

@@ -54,6 +54,15 @@ def whole(
         raise InputError(f'{dest}: cannot be written ({e.strerror})') from e
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
+# %% ../nbs/00_source.ipynb #5eed5002
+@contextmanager
+def seeded(
+    seed:int=42, # of the random numbers within the block
+):
+    "Run a block from `seed`, then put all random states back: those of fastai's `no_random`, and that of a Mac's GPU"
+    mac = torch.random.fork_rng(device_type='mps', enabled=torch.backends.mps.is_available())
+    with mac, no_random(seed, reproducible=False): yield
+
 # %% ../nbs/00_source.ipynb #20eccb72
 _listings = {}
 def _class_files(d): # sorted image files in the folder `d`, remembered until it changes

@@ -218,6 +218,7 @@ class Checkpoint(Callback):
             loaders,(name,keys,*rest) = d['loaders'],d['randoms']['numpy_state']
             set_random_states(**{**d['randoms'], 'numpy_state': (name, keys.numpy().astype(np.uint32), *rest)})
             for dl,o in zip(self.dls.loaders, loaders): dl.rng.setstate(o)
+            if d.get('mps') is not None and torch.backends.mps.is_available(): torch.mps.set_rng_state(d['mps'])
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as e:
             raise InputError(f'{self.path}: does not fit the run ({type(e).__name__}: {str(e).splitlines()[0][:100]}); '
                              'remove it, and the run begins anew') from e
@@ -231,6 +232,7 @@ class Checkpoint(Callback):
             return o.item() if isinstance(o, np.generic) else torch.from_numpy(o.astype(np.int64)) if isinstance(o, np.ndarray) else o
         b = io.BytesIO()
         torch.save(tree_map(plain, dict(epochs=self.epoch+1, parts={k: o.state_dict() for k,o in self._parts().items()}, randoms=get_random_states(),
+                                        mps=torch.mps.get_rng_state() if torch.backends.mps.is_available() else None, # which fastai leaves out
                                         loaders=[dl.rng.getstate() for dl in self.dls.loaders], **{k: f() for k,f in self.kept.items()})), b)
         _write(self.path, b.getvalue())
         self.written = time.monotonic()
