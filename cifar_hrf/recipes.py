@@ -25,7 +25,7 @@ class Recipe:
     name:str
     about:str = ''               # one line for lists
     model:str = 'custom_resnet'  # or 'lite_net', 'resnet56'
-    conv:str = 'dense'           # from here to `out`: as in `custom_resnet`
+    conv:str = 'dense'           # from here to `output`: as in `custom_resnet`
     width:int = 64
     act:str = 'relu'
     dropout:float = 0.
@@ -38,7 +38,7 @@ class Recipe:
     stem:str = 'conv'
     whiten_eps:float = .01       # as `eps` in `whiten_`, with stem='whiten'
     norm:str = 'batch'
-    out:str = 'logits'
+    output:str = 'logits'
     scale:float = 1.             # of the logits
     widths:tuple = (32,128,128)  # of `lite_net`
     init:str = 'default'         # PyTorch's, or as in `dirac_`: 'dirac'
@@ -144,6 +144,7 @@ class Recipe:
         try: d = json.loads(s)
         except (ValueError, RecursionError) as e: raise InputError(f'recipe: not JSON ({e})') from e
         if not (isinstance(d, dict) and isinstance(d.get('name'), str)): raise InputError('recipe: needs a JSON object with a name')
+        if 'out' in d: d['output'] = d.pop('out') # its former name, in older runs
         return cls(d.pop('name')).replace(**d)
 
     def build_model(self, n_out:int, size) -> nn.Module:
@@ -239,7 +240,7 @@ recipes = {r.name: r for r in (
     _airbench.replace(name='colab', about='airbench for the GPU of a free Colab, which computes in fp16; aims at 94%', epochs=12, ema=0.,
         lr_final=0.),
     _s000, _s001, _s002, _s003, _s004,
-    _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, out='log_softmax',
+    _s000.replace(name='s000-asrun', about="000 as its program ran", dropout=.1, hidden=(256,64), bn_weight=.125, output='log_softmax',
         skip='alone',                 # the block returns its input: what it computes is thrown away
         stepped='late', grid='torch', # a schedule for 2,352 steps, stepped 24 times: LR .0100 to .0142
         cutout_fill=.4734/255,        # meant as the mean, but on bytes: black
@@ -250,7 +251,7 @@ recipes = {r.name: r for r in (
         **_cycle(.0550104, 8, 1e4)),  # the library's default annihilates
     _s002.replace(name='s002-asrun', about="002 as its program ran", grid='torch', last_pool='avg',
         opt='adam',                   # L2 within Adam, where its strength depends on the gradients' size
-        out='softmax',                # before a loss that has one inside
+        output='softmax',             # before a loss that has one inside
         skip='twice', bias='layer1'), # the block adds its input, and so does its caller
     _s003.replace(name='s003-asrun', about="003 as its program ran", grid='torch', pct_start=6/24, pad_mode='edge', cutout_p=.5, cutout_fill='image',
         stats='image', stepped='epoch', # LR changes with each epoch, in leaps
@@ -258,7 +259,7 @@ recipes = {r.name: r for r in (
         **_cycle(.09, 25, 1e4)),
     _s004.replace(name='s004-asrun', about="004 as its program ran", grid='torch',
         opt='adam',                   # L2 within Adam
-        out='softmax',                # before a loss that has one inside
+        output='softmax',             # before a loss that has one inside
         pct_start=.3,                 # the peak is at epoch 7.2, not 5
         pad=2,                        # instead of 4
         cutout_fill=(.49/255,.48/255,.45/255), # meant as the mean, but on bytes: black
@@ -269,7 +270,7 @@ recipes = {r.name: r for r in (
 
 # one thing other than in `spec`, or, for schedules without a cycle, than in `spec-held`
 recipes |= {r.name: r for r in (_spec.replace(name=f'spec-{name}', about=about, **fields) for name,about,fields in (
-    ('softmax', 'spec with a softmax before the loss, which has one inside', dict(out='softmax')),
+    ('softmax', 'spec with a softmax before the loss, which has one inside', dict(output='softmax')),
     ('annihilated', "spec with the library's default end, a ten-thousandth of LRMIN", _cycle(.4, 100, 1e4)),
     ('half', 'spec with its peak in the middle of the run', dict(pct_start=.5)),
     ('linear', 'spec with its cycle in straight lines', dict(shape='linear')),
