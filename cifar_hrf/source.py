@@ -209,6 +209,19 @@ def data_path(
     "The class-folder tree that `source` names"
     return digits_path() if source=='digits' else cifar_path(None if source=='cifar10' else source)
 
+# %% ../nbs/00_source.ipynb #a8000002
+def is_named(
+    source, # as in `data_path`
+) -> bool: # or is it a path?
+    "Is `source` one of the names that `data_path` knows?"
+    return source in ('cifar10','digits')
+
+def source_name(
+    source, # as in `data_path`
+) -> str: # without the folders above it
+    "The name of `source`, or that of its folder or file"
+    return source if is_named(source) else Path(source).expanduser().resolve().name
+
 # %% ../nbs/00_source.ipynb #2559ae05
 def auto_source() -> tuple: # name, sentence that says why and how to choose
     "The data to train on when none is named: CIFAR-10 where it is found or worth downloading, else the digits"
