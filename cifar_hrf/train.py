@@ -561,10 +561,10 @@ def hrf_train(
         p.add_argument('--seed', type=_whole(0, 2**32-1), default=0, help='of weights, order and augmentation')
         p.add_argument('--seeds', type=_whole(1, 10_000), help='train so many runs, with this seed and the following ones')
         p.add_argument('--resume', metavar='RUN', help='go on with a run that was stopped, to the same result; --data only if it was trained on a folder')
-        p.add_argument('--list', action='store_true', help='list the recipes')
+        p.add_argument('--list', action='store_true', help='list the recipes, by group')
         p.add_argument('--show', action='store_true', help='print the whole recipe')
         a = p.parse_args(args)
-        if a.list: return print('\n'.join(f'{o.name:23} {o.about}' for o in recipes.values()))
+        if a.list: return print(list_recipes())
         if a.resume is not None:
             for k in 'recipe epochs seed seeds out set show'.split():
                 if getattr(a, k)!=p.get_default(k): raise InputError(f'--{k}: the run that goes on has its own; leave it out beside --resume')
