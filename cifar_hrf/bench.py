@@ -94,16 +94,20 @@ def bare_loop(
     _wait(x.device)
     return 1e3*(time.perf_counter()-start)/(len(dls.train)-1)
 
-def _learner_ms(learn, cycle=True):
+def _learner_ms(learn, cycle=True, cbs=None):
     timer = StepTime()
     with contextlib.redirect_stdout(io.StringIO()), learn.no_logging():
-        if cycle: learn.fit(1, cbs=[timer, one_cycle(1, .01, .001)])
+        if cycle: learn.fit(1, cbs=[timer, one_cycle(1, .01, .001), *L(cbs)])
         else: learn.fit_one_cycle(1, .01, cbs=timer)
     return timer.ms
 
 def _loop_learner(dls, model, bf16, fast=True, graph=False):
     learn = Learner(dls, model, CrossEntropyLossFlat(), nesterov, wd=5e-4, wd_bn_bias=True, metrics=accuracy, cbs=[BFloat16()] if bf16 else None)
     return learn.fast(graph=graph) if fast else learn
+
+def _recipe_ms(learn, folder): # with all callbacks that a recipe runs with; clean images are evaluated outside of the steps
+    with learn.removed_cbs(learn.progress):
+        return _learner_ms(learn, cbs=[History(clean=0), RunProgress(), StopDiverged(), EMA(), Checkpoint(folder/'checkpoint.pt')])
 
 def _net(b):
     net = custom_resnet(len(b.dls.vocab), width=b.width, scale=.125, size=tuple(b.dls.train.images.shape[-2:]))
@@ -118,10 +122,11 @@ def _bench_loop(b):
     if graph and not (graph[0]._fast.make and graph[0]._fast.call): ours.pop(); print('loop/spec/graph: not measured, recording it failed')
     for name,ms in zip(('stock','fast','graph'), ours): yield f'loop/spec/{name}', ms, other, 'ms a step'
     net,fast,stock = trivial(),_loop_learner(few, trivial(), False),_loop_learner(few, trivial(), False, fast=False)
-    learners = [partial(_learner_ms, stock), partial(_learner_ms, fast), partial(_learner_ms, fast, False)]
-    other,*ours = in_turn(partial(bare_loop, few, net), *learners, repeats=2*b.repeats)
+    with tempfile.TemporaryDirectory() as d:
+        learners = [partial(_learner_ms, stock), partial(_learner_ms, fast), partial(_learner_ms, fast, False), partial(_recipe_ms, fast, Path(d))]
+        other,*ours = in_turn(partial(bare_loop, few, net), *learners, repeats=2*b.repeats)
     for name,ms in zip(('stock','fast','fast/fit_one_cycle'), ours): yield f'loop/trivial/{name}', ms, other, 'ms a step'
-    yield 'loop/trivial/fast-ms', ours[1]-other, ours[0]-other, 'ms added to a step; other: by the stock Learner'
+    for name,ms in ('fast',ours[1]),('run',ours[3]): yield f'loop/trivial/{name}-ms', ms-other, ours[0]-other, 'ms added to a step; other: by the stock Learner'
 
 def _bench_step(b):
     x,y = [o.as_subclass(Tensor) for o in _few(b.dls, 1, b.bs).train.one_batch()]
@@ -192,7 +197,7 @@ def bench(
     def add(what, ours, other, unit):
         ratio = other/ours if unit.startswith('images/s') else ours/other
         rows.append(dict(what=what, ours=np.median(ours), other=np.median(other), ratio=np.median(ratio), low=ratio.min(), high=ratio.max(), unit=unit))
-        print('\r{what:31} {ours:12,.2f} {other:12,.2f} {ratio:8.3f} {low:8.3f} {high:8.3f}  {unit}'.format(**rows[-1]), flush=True)
+        print('{what:31} {ours:12,.2f} {other:12,.2f} {ratio:8.3f} {low:8.3f} {high:8.3f}  {unit}'.format(**rows[-1]), flush=True)
         each(pd.DataFrame(rows))
     print(f'{"what":31} {"ours":>12} {"other":>12} {"ratio":>8} {"low":>8} {"high":>8}  unit')
     for name in only:

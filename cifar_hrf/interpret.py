@@ -11,7 +11,7 @@ import contextlib, difflib
 from fastai.vision.all import *
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
-from .source import InputError, _check_whole, seeded
+from .source import InputError, _check_whole, seeded, on_screen
 from .models import _evaluated
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
@@ -133,7 +133,7 @@ class ImageInterpretation(ClassificationInterpretation):
         "The predictions of `learn`"
         dl = learn.dls[ds_idx] if dl is None else dl
         n = len(dl.dataset)
-        with _as_validation(dl):
+        with _as_validation(dl), contextlib.nullcontext() if on_screen() else learn.no_bar():
             dl = dl.new(shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n))
             preds,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=act, reorder=False, cbs=cbs)
         res = cls(learn, dl, losses, act)

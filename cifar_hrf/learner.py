@@ -15,8 +15,7 @@ from types import SimpleNamespace
 from fastai.vision.all import *
 from fastai.callback.core import _inner_loop
 from fastai.callback.channelslast import ChannelsLast
-from fastprogress.fastprogress import progress_bar
-from .source import InputError, _check_whole, whole
+from .source import InputError, _check_whole, show_progress, whole
 from .loaders import clean_batches
 from .schedule import _autocast_kept
 
@@ -104,15 +103,14 @@ class RunProgress(Callback):
     def before_fit(self):
         self.old_logger,self.learn.logger,self.done,self.gap = self.learn.logger,noop,0,0.
         self.length = self.n_epoch*(len(self.dls.train)+len(self.dls.valid)) # of a run, in batches
-        self.bar = progress_bar(range(self.runs*self.length), leave=False)
-        self.bar.update_every = .2 if IN_NOTEBOOK or sys.stdout.isatty() else 10. # seconds
+        self.bar = show_progress(range(self.runs*self.length))
         self.times = {o: deque(maxlen=50) for o in (True,False)} # seconds of recent batches, in training and not
         self.bar.update_bar = partial(self._update_bar, self.bar.update_bar)
         self._line(' '.join(f"{k:>{v.split('.')[0].rstrip('d')}}" for k,v in self.columns.items()))
         self.bar.update(0)
         if self.since: self.bar.start_t = self.since
 
-    def _line(self, s): print(s if IN_NOTEBOOK else f'\r{s:<{shutil.get_terminal_size((100,40)).columns-1}}', flush=True)
+    def _line(self, s): print(f'\r{s:<{shutil.get_terminal_size((100,40)).columns-1}}' if sys.stdout.isatty() else s, flush=True)
 
     def _update_bar(self, update_bar, done):
         if self.times[True]:

@@ -9,12 +9,11 @@ __all__ = ['holdout', 'cifar_block', 'train_stats', 'cifar_dls', 'ResidentDL', '
 import itertools, types
 from operator import attrgetter, itemgetter
 from fastai.vision.all import *
-from fastprogress.fastprogress import progress_bar
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sklearn.model_selection import train_test_split
 from .source import *
-from .source import _check_whole, seeded
+from .source import _check_whole, seeded, show_progress
 from .transforms import *
 
 # %% ../nbs/02_loaders.ipynb #b5980044
@@ -234,7 +233,7 @@ def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in
     if not torch.equal(tensor(x), tensor(again)): raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
     n = len(dl.dataset)
     ordered = dl.new(bs=256, shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n), after_batch=noop, device='cpu')
-    try: batches = list((progress_bar if n>5000 else noop)(ordered))
+    try: batches = list(show_progress(ordered, f'reading {n:,} images', display=n>5000))
     except Exception:
         for i in range(n): # find the item that is to blame
             if item(i)[0].shape!=x.shape:

@@ -128,7 +128,7 @@ def dirac_(
 # %% ../nbs/03_models.ipynb #48c2d0e5
 resnet_choices = dict(conv=('dense','grouped'), act=('relu','celu','gelu'), pool_after=('conv','act'),
                       skip=('once','none','twice','alone'), last_pool=('max','avg'), bias=('head','none','layer1'),
-                      stem=('conv','whiten'), norm=('batch','shift','ghost'), out=('logits','log_softmax','softmax'))
+                      stem=('conv','whiten'), norm=('batch','shift','ghost'), output=('logits','log_softmax','softmax'))
 _acts = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
 
 def custom_resnet(
@@ -147,10 +147,10 @@ def custom_resnet(
     bn_weight:float=1., # of all BatchNorms, at the start
     stem:str='conv', # first layer: 'conv', or 'whiten': a frozen 3×3 that `whiten_` has to set, then a 1×1
     norm:str='batch', # 'batch', or as in `ShiftBatchNorm` and `GhostBatchNorm`: 'shift', 'ghost'
-    out:str='logits' # 'logits', or what is made of them: 'log_softmax', 'softmax'
+    output:str='logits' # 'logits', or what is made of them: 'log_softmax', 'softmax'
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "The brief's network, after David Page's DAWNBench entry (2018), and its variants"
-    for k,o in dict(conv=conv, act=act, pool_after=pool_after, skip=skip, last_pool=last_pool, bias=bias, stem=stem, norm=norm, out=out).items():
+    for k,o in dict(conv=conv, act=act, pool_after=pool_after, skip=skip, last_pool=last_pool, bias=bias, stem=stem, norm=norm, output=output).items():
         if o not in resnet_choices[k]: raise InputError(f'{k}={o}: needs one of {", ".join(resnet_choices[k])}')
     def activation(): return nn.Sequential(_acts[act](), nn.Dropout(dropout)) if dropout else _acts[act]()
     block = partial(conv_block, conv=conv, pool_after=pool_after, norm=_norms[norm], act=activation)
@@ -168,7 +168,7 @@ def custom_resnet(
         layer3 = nn.Sequential(block(4*w, 8*w, pool=True), residual(8*w)),
         pool   = dict(max=nn.MaxPool2d, avg=nn.AvgPool2d)[last_pool](last),
         head   = nn.Sequential(nn.Flatten(), *(nn.Linear(a, b, bias=bias!='none') for a,b in zip(widths, widths[1:])), *([Scale(scale)] if scale!=1 else []),
-                               *dict(logits=[], log_softmax=[nn.LogSoftmax(1)], softmax=[nn.Softmax(1)])[out])))
+                               *dict(logits=[], log_softmax=[nn.LogSoftmax(1)], softmax=[nn.Softmax(1)])[output])))
     for m in model.modules():
         if bn_weight!=1 and isinstance(m, nn.BatchNorm2d): nn.init.constant_(m.weight, bn_weight)
     return model

@@ -102,7 +102,7 @@ def _table_rows(path):
     try: df = pd.read_csv(path)
     except (OSError, ValueError) as e: raise InputError(f'{path}: not a table of runs ({" ".join(str(e).split())[:80]})') from e
     if lacks := [k for k in ('recipe','seed','accuracy') if k not in df]: raise InputError(f"{path}: not a table of runs (it has no column {', '.join(lacks)})")
-    if 'changed' in df: df['changed'] = df.changed.astype(object).fillna('')
+    if 'changed' in df: df['changed'] = df.changed.astype(object).fillna('').str.replace(r'\bout=', 'output=', regex=True) # a field's former name
     rows = df.astype(object).where(df.notna(), None).to_dict('records')
     for i,row in enumerate(rows, 1):
         if odd := _odd(row): raise InputError(f'{path}: {odd} in row {i}: no such figure in a run; accuracies are shares between 0 and 1')
@@ -176,7 +176,8 @@ def summarize(
     target:float=None, # value of `column`, to count the runs at or above it
     mix:bool=False, # average also what `check_runs` refuses
 ) -> pd.DataFrame: # n, failed (of these, without a figure), mean, sd, low, high; with a target: reached, share (of n), share_low, share_high
-    "Mean, standard deviation and Student's interval of `column`, and the share of runs at `target` with Wilson's interval, for each group of `runs`"
+    """Mean, standard deviation and Student's interval of `column`, and the share of runs at `target` with Wilson's interval, for each group of `runs`;
+    the interval of an accuracy is cut off at 0 and 1"""
     if not 0<level<1: raise InputError(f'level={level}: needs a number between 0 and 1')
     by = [by] if isinstance(by, str) else list(by)
     for o in (*by, column):
@@ -187,6 +188,7 @@ def summarize(
     for k,g in _known(runs, by).groupby(by, sort=False):
         x = g[column]
         low,high,_ = _interval(x.dropna(), level)
+        if column.startswith('accuracy'): low,high = np.clip([low,high], 0, 1) # where the mean must lie
         row = rows[k if len(by)>1 else k[0]] = dict(n=len(x), failed=x.isna().sum(), mean=x.mean(), sd=x.std(), low=low, high=high)
         if target is None: continue
         reached = int((x>=target-1e-6).sum()) # an accuracy in float32 may be that much below
@@ -361,14 +363,14 @@ def hrf_results(
 ):
     "Summarise runs on the command line"
     with command('hrf_results', 'Print what runs say of each recipe, and leave summary.md, summary.csv and results.csv (a row for each run) '
-                                'in a folder.') as p:
+                                'in a folder. Intervals of accuracies are cut off at 0 and 100%.') as p:
         p.add_argument('runs', nargs='+', help='folder in which run folders are looked for, run folder, or table of runs (.csv)')
         p.add_argument('--target', type=float, help='accuracy in percent, like 94: how many runs reach it')
         p.add_argument('--compare', nargs=2, metavar=('A','B'), help='how recipe A differs from recipe B')
         p.add_argument('--see', type=float, help='with --compare: how many runs it takes to see a difference of so many points, like .1')
         p.add_argument('--by', nargs='+', default=['recipe'], metavar='column', help='what runs of a row have in common (recipe), like: recipe changed')
         p.add_argument('--mix', action='store_true', help='average also runs that differ in data, images evaluated on or recipe, or have the same seed')
-        p.add_argument('--out', default='results', help='folder for the three files (results); those that are there are replaced')
+        p.add_argument('--out', default='summary', help='folder for the three files (summary); those that are there are replaced')
         a = p.parse_args(args)
         if a.target is not None and not 1<a.target<=100: raise InputError(f'--target {a.target}: needs a percentage above 1, up to 100, like 94')
         if a.see is not None and not (a.compare and 0<a.see<=100):

@@ -11,10 +11,9 @@ from contextlib import suppress
 from collections import deque
 from numbers import Integral, Number, Real
 from fastai.vision.all import *
-from fastprogress.fastprogress import progress_bar
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
-from .source import InputError, seeded
+from .source import InputError, seeded, show_progress
 from .loaders import ResidentDL, _names
 
 # %% ../nbs/04_schedule.ipynb #97792994
@@ -524,7 +523,7 @@ def lr_range_test(self:Learner,
     seeds = list(range(seeds)) if isinstance(seeds, Integral) else list(seeds) if is_iter(seeds) else []
     need(seeds and all(_whole(o) and o>=0 for o in seeds), 'seeds: needs a number, 1 or more, or a list of whole numbers')
 
-    bar,done = progress_bar(range((1+zoom)*len(seeds)*n), leave=False, display=hasattr(self, 'progress')),itertools.count(1)
+    bar,done = show_progress(range((1+zoom)*len(seeds)*n), display=hasattr(self, 'progress')),itertools.count(1)
     notes = [f'{n} steps go through the {n_batches} batches {n/n_batches:.1f} times, so the loss also falls because images return'] if n>n_batches else []
     def test(start, end, coarse=None):
         lrs = (np.geomspace if mode=='exp' else np.linspace)(start, end, n)

@@ -8,10 +8,10 @@ __all__ = ['CIFAR10_CLASSES', 'known_stats', 'image_errors', 'InputError', 'whol
            'image_stats', 'fingerprint', 'cache_path']
 
 # %% ../nbs/00_source.ipynb #47a79aca
-import configparser, errno, hashlib, io, pickle, shutil, struct, tarfile, tempfile, zlib
+import configparser, contextlib, errno, hashlib, io, pickle, shutil, struct, sys, tarfile, tempfile, zlib
 from numbers import Integral
 from fastai.vision.all import *
-from fastprogress.fastprogress import progress_bar
+from fastprogress.fastprogress import ProgressBar, progress_bar
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torchvision.datasets import CIFAR10
@@ -22,6 +22,31 @@ class InputError(ValueError): "Bad input: one line that names the file or the op
 def _check_whole(who='', low=1, **values):
     for k,v in values.items():
         if not (isinstance(v, Integral) and not isinstance(v, bool) and v>=low): raise InputError(f'{who}{k}={v}: needs a whole number, {low} or more')
+
+# %% ../nbs/00_source.ipynb #d2000002
+def on_screen() -> bool:
+    "Does output go to a notebook or a terminal, where a bar can be redrawn?"
+    return IN_NOTEBOOK or sys.stdout.isatty()
+
+class _LogLines(ProgressBar):
+    "Print a line at the start and one at the end, in place of a bar; without `what`, nothing"
+    def __init__(self, items, what='', **kwargs):
+        super().__init__(items, **kwargs)
+        self.what = what if self.display else ''
+
+    def on_iter_begin(self):
+        if self.what: print(f'{self.what} ...', flush=True)
+
+    def on_iter_end(self):
+        if self.what: print(f'{self.what}: done in {time.time()-self.start_t:.0f} s', flush=True)
+
+def show_progress(
+    items, # to go through
+    what:str='', # for the lines of a log, like 'reading 50,000 images'
+    **kwargs # of fastprogress's bar: `display=False` shows nothing
+) -> ProgressBar: # yields `items`
+    "`items` with a progress bar on a screen, with two lines in a log"
+    return progress_bar(items, leave=False, **kwargs) if on_screen() else _LogLines(items, what, **kwargs)
 
 # %% ../nbs/00_source.ipynb #92589242
 _unwritable = [getattr(errno, o, None) for o in ('ENOSPC','EDQUOT','EFBIG','EROFS','EACCES','EPERM','EISDIR','ENOTDIR')] # Windows has not all of them
@@ -185,19 +210,25 @@ def convert_batches(
         for split,names in dict(train=[*_md5][:-1], test=['test_batch']).items():
             for c in CIFAR10_CLASSES: (tmp/split/c).mkdir(parents=True)
             images = [(im, CIFAR10_CLASSES[c]) for o in names for im,c in zip(*arrays[o])]
-            for i,(im,c) in enumerate((progress_bar if len(images)>5000 else noop)(images)):
+            for i,(im,c) in enumerate(show_progress(images, f'writing {len(images):,} images', display=len(images)>5000)):
                 Image.fromarray(im.transpose(1,2,0)).save(tmp/split/c/f'{i}_{c}.png', compress_level=1)
         tree_files(tmp)
     return dest
 
 # %% ../nbs/00_source.ipynb #030b3346
+def _download():
+    "fastai's copy of CIFAR-10, downloaded if it is not there"
+    if on_screen() or (_home('data')/'cifar10').exists(): return untar_data(URLs.CIFAR)
+    print('downloading CIFAR-10 ...', flush=True)
+    with contextlib.redirect_stdout(io.StringIO()): return untar_data(URLs.CIFAR) # without its bar
+
 def cifar_path(
     path:str|Path|None=None, # class-folder tree, `cifar-10-batches-py`, or `cifar-10-python.tar.gz`; by default fastai's own copy
 ) -> Path: # class-folder tree
     "CIFAR-10 through `untar_data(URLs.CIFAR)`, or the images at `path`, checked"
     if path is None:
         _home('data')
-        try: path = untar_data(URLs.CIFAR)
+        try: path = _download()
         except Exception as e:
             raise InputError(f'cifar10: cannot be downloaded ({e}); name a folder that has it, or take the embedded images: digits') from e
         if [sum(map(len, o.values())) for o in tree_files(path).values()]!=[50_000,10_000]:
@@ -217,6 +248,19 @@ def data_path(
 ) -> Path: # class-folder tree
     "The class-folder tree that `source` names"
     return digits_path() if source=='digits' else cifar_path(None if source=='cifar10' else source)
+
+# %% ../nbs/00_source.ipynb #a8000002
+def is_named(
+    source, # as in `data_path`
+) -> bool: # or is it a path?
+    "Is `source` one of the names that `data_path` knows?"
+    return source in ('cifar10','digits')
+
+def source_name(
+    source, # as in `data_path`
+) -> str: # without the folders above it
+    "The name of `source`, or that of its folder or file"
+    return source if is_named(source) else Path(source).expanduser().resolve().name
 
 # %% ../nbs/00_source.ipynb #2559ae05
 def auto_source() -> tuple: # name, sentence that says why and how to choose
@@ -242,7 +286,7 @@ def image_stats(
 ) -> tuple: # mean and standard deviation of each channel, R G B, on a scale of 0 to 1
     "Mean and standard deviation over all pixels of `files`"
     n,s,s2 = 0,np.zeros(3),np.zeros(3)
-    for f in (progress_bar if len(files)>5000 else noop)(files):
+    for f in show_progress(files, f'computing statistics of {len(files):,} images', display=len(files)>5000):
         try: x = np.asarray(Image.open(f).convert('RGB')).reshape(-1,3).astype(np.int64)
         except image_errors as e: raise unreadable(f, e) from e
         n += len(x); s += x.sum(0); s2 += (x*x).sum(0)

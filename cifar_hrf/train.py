@@ -8,7 +8,7 @@ __all__ = ['environment', 'read_recipe', 'read_history', 'make_dls', 'Checkpoint
 
 # %% ../nbs/08_train.ipynb #fb0c03dc
 import argparse, contextlib, dataclasses, errno, hashlib, io, itertools, operator, platform
-import shlex, shutil, signal, subprocess, sys, threading, zipfile
+import shlex, shutil, signal, subprocess, sys, threading, traceback, zipfile
 from datetime import datetime, timezone
 try: import fcntl
 except ImportError: fcntl = None # Windows
@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 import cifar_hrf
 from .source import *
+from .source import is_named, source_name
 from .loaders import *
 from .models import whiten_
 from .schedule import *
@@ -186,7 +187,7 @@ def _write_setting(run, recipe, learn, source, seed):
     _write(run/'recipe.json', recipe.to_json())
     precision = 'bf16' if hasattr(learn, 'b_float16') else 'fp16' if hasattr(learn, 'mixed_precision') else 'fp32'
     _write(run/'env.json', json.dumps(dict(environment(learn.dls.device, seed), precision=precision,
-                                           data=Path(source).absolute().name,
+                                           data=source_name(source), source='name' if is_named(source) else 'folder',
                                            evaluated_on='test' if recipe.valid=='test' else 'held out of train', **_data_facts(learn.dls)), indent=2))
 
 # %% ../nbs/08_train.ipynb #c4ec0002
@@ -303,20 +304,22 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
             with contextlib.suppress(InputError): # the disk may be full
                 if more_epochs or not (state or stopped or wrong_input):
                     summary('stopped' if stopped else 'failed')
+                    if not stopped: _write(run/'error.txt', traceback.format_exc())
                     if not history.rows: _write(run/'history.csv', history.df.to_csv(index=False))
                 elif new: (run/'summary.json').unlink() # there is nothing to keep
             go_on = f'; go on with: {_resume_command(run, source)}' if more_epochs or (stopped and not new) else ''
             if stopped: raise KeyboardInterrupt(f'stopped{go_on}') from e
             if wrong_input: raise InputError(e.args[0].split('\n\t')[-1]+go_on) from e # without fastai's note on where
             raise
-    with contextlib.suppress(FileNotFoundError): checkpoint.path.unlink()
+    for o in checkpoint.path,run/'error.txt': o.unlink(missing_ok=True)
     return run
 
 def _same_images(dls, env, source, run):
     if _data_facts(dls)['fingerprint']!=env['fingerprint']: raise InputError(f'{source}: not the images that {run} was trained on; name these: --data FOLDER')
 
 def _resume_command(run, source):
-    return f"hrf_train --resume {shlex.quote(str(run))}" + (f' --data {shlex.quote(str(source))}' if source not in ('cifar10','digits') else '')
+    folder = f'./{source}' if is_named(str(source)) else str(source)
+    return f'hrf_train --resume {shlex.quote(str(run))}' + ('' if is_named(source) else f' --data {shlex.quote(folder)}')
 
 def _of(recipe, seed): # by what is not `Recipe`'s default: a field that comes with a later version changes nothing
     d,usual = [json.loads(o.to_json()) for o in (recipe.replace(about=''), Recipe(recipe.name))]
@@ -343,9 +346,10 @@ def _resume(run, source, device, cbs, start):
     status = _read_json(run/'summary.json', 'status')['status'] if (run/'summary.json').exists() else 'unfinished'
     if status in ('complete','diverged'): raise InputError(f'--resume {run}: this run is {status}; there is nothing to go on with')
     state = _load_checkpoint(run/'checkpoint.pt', _of(recipe, env['seed']), recipe.epochs)
-    if source is None: source = env['data']
-    if source not in ('cifar10','digits') and source==env['data']:
-        raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
+    if source is None:
+        named = env['source']=='name' if 'source' in env else is_named(env['data']) # older runs have only `data`
+        if not named: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
+        source = env['data']
     dls = make_dls(recipe, source, device)
     _same_images(dls, env, source, run)
     for o in run.iterdir(): # what the run will write
@@ -399,7 +403,7 @@ def train_many(
                                         + (f"; not begun: {', '.join(map(str, seeds[i+1:]))}" if seeds[i+1:] else '')) from e
             except Exception as e:
                 if len(seeds)==1: raise
-                print(f'\nseed {seed} failed: {type(e).__name__}: {" ".join(str(e).split())[:200]}')
+                print(f'\nseed {seed} failed: {type(e).__name__}: {" ".join(str(e).split())[:200]}; see {run/"error.txt"}')
     return res
 
 def train(
@@ -559,10 +563,10 @@ def hrf_train(
         p.add_argument('--seed', type=_whole(0, 2**32-1), default=0, help='of weights, order and augmentation')
         p.add_argument('--seeds', type=_whole(1, 10_000), help='train so many runs, with this seed and the following ones')
         p.add_argument('--resume', metavar='RUN', help='go on with a run that was stopped, to the same result; --data only if it was trained on a folder')
-        p.add_argument('--list', action='store_true', help='list the recipes')
+        p.add_argument('--list', action='store_true', help='list the recipes, by group')
         p.add_argument('--show', action='store_true', help='print the whole recipe')
         a = p.parse_args(args)
-        if a.list: return print('\n'.join(f'{o.name:23} {o.about}' for o in recipes.values()))
+        if a.list: return print(list_recipes())
         if a.resume is not None:
             for k in 'recipe epochs seed seeds out set show'.split():
                 if getattr(a, k)!=p.get_default(k): raise InputError(f'--{k}: the run that goes on has its own; leave it out beside --resume')

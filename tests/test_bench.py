@@ -1,0 +1,20 @@
+"The bench times what a recipe runs with."
+from types import SimpleNamespace
+import pytest, torch
+from fastai.vision.all import Learner
+from cifar_hrf import bench
+from cifar_hrf.loaders import cifar_dls, resident
+
+def test_row_with_all_callbacks_of_a_recipe(monkeypatch):
+    seen,fit = [],Learner.fit
+    def noted(self, *args, cbs=None, **kwargs):
+        fit(self, *args, cbs=cbs, **kwargs)
+        seen.append({type(o).__name__ for o in [*self.cbs, *cbs]})
+    monkeypatch.setattr(Learner, 'fit', noted)
+    few = bench._few
+    monkeypatch.setattr(bench, '_few', lambda dls,n,bs: few(dls, 3, bs)) # 3 steps, not 200
+    device = torch.device('cpu')
+    b = SimpleNamespace(dls=resident(cifar_dls('digits', bs=16, num_workers=0)), bs=16, steps=2, repeats=1, width=1, device=device, bf16=False)
+    rows = {what: (ours,other) for what,ours,other,_ in bench._bench_loop(b)}
+    assert any(o>={'History','RunProgress','StopDiverged','EMA','Checkpoint','PhaseScheduler','StepTime'} for o in seen)
+    assert rows['loop/trivial/run-ms'][1]==pytest.approx(rows['loop/trivial/fast-ms'][1]) # both beside the stock Learner

@@ -1,0 +1,20 @@
+"Tables of results: intervals that can be, and evidence that is not overwritten."
+import pandas as pd, pytest
+from cifar_hrf.results import hrf_results, results_table, summarize
+
+runs = pd.DataFrame(dict(recipe=['high']*3+['low']*2, changed='', seed=[0,1,2,0,1], status='complete', accuracy=[.9944,.9972,.9917,.1,.7],
+                         accuracy_tta=[.9944,.9972,.9917,.1,.7], tta='mirror'))
+
+@pytest.mark.parametrize('table,pre', [(summarize(runs),''), (results_table(runs),''), (results_table(runs),'tta_')])
+def test_interval_of_an_accuracy_is_within_0_and_1(table, pre):
+    assert (table[pre+'low']['low'],table[pre+'high']['low'],table[pre+'high']['high'])==(0,1,1) # without bounds -3.4, 4.2 and 1.001
+    assert .987<table[pre+'low']['high']<.988
+
+def test_interval_of_seconds_has_no_bounds(): assert summarize(runs.assign(train_seconds=runs.accuracy), column='train_seconds').high['high']>1
+
+def test_default_folder_is_not_the_evidence(tmp_path, monkeypatch, capsys):
+    runs.to_csv(tmp_path/'runs.csv', index=False)
+    monkeypatch.chdir(tmp_path)
+    hrf_results(['runs.csv'])
+    assert '98.76 to 100.00' in capsys.readouterr().out
+    assert sorted(o.name for o in tmp_path.iterdir())==['runs.csv','summary']
