@@ -33,20 +33,31 @@ def has_bf16(
 
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
-    order,autocast = MixedPrecision.order,None
+    order = MixedPrecision.order
+    def before_fit(self): self.autocast,self.entered = torch.autocast(_device(self.dls).type, torch.bfloat16),False
     def before_batch(self):
-        self.autocast = torch.autocast(_device(self.dls).type, torch.bfloat16)
         self.autocast.__enter__()
+        self.entered = True
     def _leave(self):
-        if self.autocast: self.autocast.__exit__(None, None, None)
-        self.autocast = None
+        if self.entered: self.autocast.__exit__(None, None, None)
+        self.entered = False
     def after_pred(self):
         self._leave()
         self.learn.pred = to_float(self.pred)
     def after_cancel_batch(self): self._leave()
 
 # %% ../nbs/05_learner.ipynb #2544a171
-class History(Callback):
+def _evaluating(learn): return learn.lock.locked() # in `validate`, `predict` or `get_preds`
+
+class _FitCallback(Callback):
+    "A callback that rests during evaluation, also within a fit, and while a learning rate is searched for"
+    _run = True
+    @property
+    def run(self): return self._run and not (_evaluating(self.learn) or 'lr_finder' in vars(self.learn))
+    @run.setter
+    def run(self, on): self._run = on
+
+class History(_FitCallback):
     """A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step,
     `clean_acc` that on `clean` training images without augmentation"""
     order = Recorder.order+1
@@ -75,15 +86,15 @@ class History(Callback):
         h = self.opt.hypers[-1]
         row = dict(zip(('train_loss','train_acc'), self.train_means), lr=float(h['lr']), mom=float(h['mom']))
         row.update(zip(('valid_loss','valid_acc'), self._means(False)), seconds=time.perf_counter()-self.start)
-        self.rows.append(dict(epoch=self.epoch, **row, clean_acc=self._clean_acc()))
+        self.rows.append(dict(epoch=len(self.rows), **row, clean_acc=self._clean_acc()))
         if self.path:
             with whole(self.path) as f: self.df.to_csv(f, index=False)
 
     @torch.no_grad()
     def _clean_acc(self):
         self.model.eval()
-        with torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
-            right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
+        half = [cb.autocast for cb in self.learn.cbs if isinstance(cb, (BFloat16,MixedPrecision))]
+        with ContextManagers(half): right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
         return torch.cat(right).float().mean().item() if right else math.nan
 
     def state_dict(self): return dict(rows=[*self.rows], train_seconds=self.train_seconds)
@@ -93,7 +104,7 @@ class History(Callback):
     def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds clean_acc'.split())
 
 # %% ../nbs/05_learner.ipynb #0864bb21
-class RunProgress(Callback):
+class RunProgress(_FitCallback):
     "One progress bar for the whole run, or all of several `runs`, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
     mbar = SimpleNamespace(update_graph=noop) # for `ShowGraphCallback`; a run's graph is its curves.png
@@ -149,23 +160,22 @@ class RunProgress(Callback):
         self.learn.logger = self.old_logger
 
 # %% ../nbs/05_learner.ipynb #10699bb6
-class StopDiverged(Callback):
+class StopDiverged(_FitCallback):
     "Ends the fit, with a message, after an epoch in which a loss was not finite; `diverged` says so"
-    order,diverged,trained = RunProgress.order+5,False,False
-    def before_fit(self): self.diverged = self.trained = False
+    order,diverged = RunProgress.order+5,False
+    def before_fit(self): self.diverged,self.lost = False,torch.tensor(False)
     def before_epoch(self): self.lost = torch.tensor(False)
-    def before_train(self): self.trained = True
     def after_loss(self): self.lost = ~self.loss.detach().as_subclass(Tensor).isfinite().all() | self.lost # which stays on the device
     def after_train(self): self.diverged = bool(self.lost)
     def before_validate(self):
         if self.diverged: raise CancelValidException()
     def after_epoch(self):
-        self.diverged = self.trained and bool(self.lost) # not in a mere evaluation
+        self.diverged = bool(self.lost)
         if not self.diverged: return
         print(f"diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {float(self.opt.hypers[-1]['lr']):.2g} at its end); stopped. "
               'A lower lr_max may help: lr_range_test finds one')
         raise CancelFitException()
-    def after_fit(self): self.diverged = self.trained and bool(self.lost) # also if another callback ended it
+    def after_fit(self): self.diverged = bool(self.lost) # also if another callback ended it
 
 # %% ../nbs/05_learner.ipynb #d0f5a202
 def _grads(ps): return [p.grad for p in ps]
@@ -352,6 +362,12 @@ class FastMixedPrecision(MixedPrecision):
     name = 'mixed_precision'
     @property
     def on_device(self): return isinstance(self.opt, FastWrapper) and getattr(self.opt.opt, '_step_supports_amp_scaling', False)
+    def before_fit(self):
+        self.within = _evaluating(self.learn) and getattr(self, 'autocast', None) is not None # in the middle of a fit
+        if not self.within: super().before_fit()
+    def after_fit(self):
+        if not self.within: super().after_fit()
+        self.within = False
     def before_step(self):
         if self.on_device: self.opt.even()
         if not self.on_device: return super().before_step()
@@ -589,7 +605,7 @@ class EMA(Callback):
     def _tensors(self): return [o.detach() for o in (*self.model.parameters(), *self.model.buffers()) if o.is_floating_point()]
     def _version(self): return id(self.model),sum(o._version for o in self.model.parameters()) # changes with every change of the weights
     def before_fit(self):
-        if self.learn.lock.locked(): return # an evaluation
+        if _evaluating(self.learn): return
         self.average,self.swapped,self.count,self.version = [o.clone() for o in self._tensors()],False,0,self._version()
 
     @torch.no_grad()
@@ -610,11 +626,11 @@ class EMA(Callback):
     def before_train(self): self._swap(False)
     def before_validate(self):
         self.before = self.swapped
-        if not self.learn.lock.locked() or self.version==self._version(): self._swap(True) # not if a fit was interrupted, and others loaded since
+        if not _evaluating(self.learn) or self.version==self._version(): self._swap(True) # not if a fit was interrupted, and others loaded since
     def after_validate(self):
-        if self.learn.lock.locked(): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
+        if _evaluating(self.learn): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
     def after_fit(self):
-        if self.learn.lock.locked(): return
+        if _evaluating(self.learn): return
         self._swap(True)
         self.average = None
 
@@ -642,7 +658,8 @@ class TTA(Callback):
     def after_pred(self):
         if not isinstance(self.pred, Tensor) or self.pred.ndim!=2 or any(isinstance(o, (TensorPoint,TensorBBox)) for o in self.yb):
             raise InputError('TTA: needs a row of logits for each image; masks, points and several outputs change in a mirror')
-        self.learn.pred = sum(k*self.model(o) for k,o in _views(self.xb[0].as_subclass(Tensor), self.kind))
+        (first,_),*others = _views(self.xb[0].as_subclass(Tensor), self.kind) # the first is the image itself
+        self.learn.pred = first*self.pred.as_subclass(Tensor).float() + sum(k*self.model(o).float() for k,o in others)
 
 # %% ../nbs/05_learner.ipynb #e3a00005
 @functools.cache
