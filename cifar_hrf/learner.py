@@ -662,16 +662,22 @@ class TTA(Callback):
         self.learn.pred = first*self.pred.as_subclass(Tensor).float() + sum(k*self.model(o).float() for k,o in others)
 
 # %% ../nbs/05_learner.ipynb #e3a00005
-@functools.cache
-def _muon():
-    try: from torch.optim._muon import muon
-    except ImportError as e: raise InputError(f'opt=muon: needs PyTorch 2.9 or newer, not {torch.__version__}') from e
-    return muon
+def _orthogonal(g, steps=3):
+    """Matrices [n,rows,cols] with the singular vectors of `g`, and singular values near 1, by Newton-Schulz iteration
+    (the coefficients are those of Jordan's airbench94_muon, 2024)"""
+    a,b,c = 3.4445,-4.7750,2.0315
+    x = g.bfloat16()
+    x = x/x.norm(dim=(1,2), keepdim=True).clamp(min=1e-7)
+    tall = x.shape[1]>x.shape[2]
+    if tall: x = x.mT
+    for _ in range(steps):
+        s = x@x.mT
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 class MuonSGD(torch.optim.SGD):
-    "Nesterov SGD; but filters [out,in,h,w] that train are stepped by PyTorch's Muon, at `muon_lr` times the rate, with momentum `muon_mom`"
+    "Nesterov SGD; filters [out,in,h,w] are stepped by Muon (Jordan 2024), at `muon_lr` times the rate, with momentum `muon_mom`"
     def __init__(self, params, muon_lr:float=.24, muon_mom:float=.6, **kwargs):
-        _muon()
         if not (isinstance(muon_lr, Real) and muon_lr>=0): raise InputError(f'muon_lr={muon_lr}: needs a number, 0 or more')
         if not (isinstance(muon_mom, Real) and 0<=muon_mom<1): raise InputError(f'muon_mom={muon_mom}: needs a number from 0 to less than 1')
         super().__init__(params, **{**dict(momentum=.9, nesterov=kwargs.get('momentum', .9)>0), **kwargs})
@@ -683,28 +689,37 @@ class MuonSGD(torch.optim.SGD):
         loss = None
         if closure is not None:
             with torch.enable_grad(): loss = closure()
-        overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # of a scaler that leaves it to the device to skip a step
-        filters = [(g,p,p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
-        for g,p,grad in filters:
-            s,by_row = self.state[p],(0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
-            if 'muon' not in s: s['muon'] = torch.zeros_like(p)
-            elif s['muon'].stride()!=p.stride(): s['muon'] = torch.empty_like(p).copy_(s['muon']) # of another layout
-            before = [(o,o.clone()) for o in (p,s['muon'])] if overflow is not None else []
-            if scale is not None: grad.div_(scale.to(p.device))
-            p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
-            rows = [o.permute(by_row) for o in (p,s['muon'],grad)]
-            flat,avg,flat_grad = [o.reshape(len(p), -1) for o in rows]
-            _muon()([flat], [flat_grad], [avg], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
-                    ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
-            for o,k in zip(rows, (flat,avg)):
-                if not o.is_contiguous(): o.copy_(k.view_as(o)) # of filters that lie in no such order
-            for o,k in before: o.copy_(torch.where(overflow.to(p.device)>0, k, o))
-            p.grad = None
+        filters = []
+        for g in self.param_groups:
+            ps = [p for p in g['params'] if p.ndim==4 and p.grad is not None]
+            for same in groupby(ps, lambda p: p.shape).values(): self._step_filters(g, same)
+            filters += ps
+        grads = [p.grad for p in filters]
+        for p in filters: p.grad = None # so that SGD leaves them alone
         try: super().step()
         finally:
-            for _,p,grad in filters: p.grad = grad
+            for p,grad in zip(filters, grads): p.grad = grad
         return loss
 
+    def _step_filters(self, g, ps):
+        "Step the filters `ps` of the parameter group `g`, all of the same shape, together"
+        overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # a scaler may leave the skip to us
+        if scale is not None: torch._foreach_div_([p.grad for p in ps], scale.to(ps[0].device))
+        for p in ps:
+            if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(p)
+        def rows(o): return o.permute(0,2,3,1) # channels last, as they lie in memory
+        def stack(os): return torch.stack([*map(rows, os)])
+        w,avg,grad = map(stack, (ps, [self.state[p]['muon'] for p in ps], [p.grad for p in ps]))
+        new_avg = avg.lerp(grad, 1-g['muon_mom'])
+        step = _orthogonal(grad.lerp(new_avg, g['muon_mom']).flatten(2)).reshape(w.shape)
+        norm = w.flatten(1).norm(dim=1).clamp(min=1e-7).view(-1, 1, 1, 1, 1)
+        new_w = (w*(w.shape[1]**.5/norm)).add_(step, alpha=-g['lr']*g['muon_lr'])
+        if overflow is not None:
+            skip = overflow.to(w.device)>0
+            new_w,new_avg = torch.where(skip, w, new_w),torch.where(skip, avg, new_avg)
+        for p,a,b in zip(ps, new_w, new_avg):
+            rows(p).copy_(a)
+            rows(self.state[p]['muon']).copy_(b)
 
 # %% ../nbs/05_learner.ipynb #946f8c36
 precisions = ('auto','fp32','bf16','fp16')
