@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['precisions', 'nesterov', 'optimizers', 'has_bf16', 'BFloat16', 'History', 'RunProgress', 'StopDiverged',
-           'FastOptimizer', 'FastWrapper', 'FastRecorder', 'FastProgress', 'FastMixedPrecision', 'keep_memory', 'EMA',
-           'TTA', 'MuonSGD', 'hrf_learner']
+           'FastOptimizer', 'FastWrapper', 'FastRecorder', 'FastProgress', 'FastMixedPrecision', 'keep_memory',
+           'tuned_convolutions', 'EMA', 'TTA', 'MuonSGD', 'hrf_learner']
 
 # %% ../nbs/05_learner.ipynb #38138a93
 import ctypes, functools, inspect, shutil, sys
@@ -563,11 +563,23 @@ def _forward(learn, xb):
 def keep_memory(
     on:bool=True, # False: give it back, as the library does by default
 ):
-    """Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time
-    (Linux with glibc; elsewhere nothing is done)"""
+    """Have the C library keep freed memory, in the whole process, so that the system need not clear pages for each large
+    tensor (Linux with glibc; elsewhere nothing is done). Commands call it where there is no GPU"""
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform=='linux' else None
     for option,default in ((-1,2**26), (-3,2**25)): # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         if mallopt: mallopt(option, 2**31-1 if on else default)
+
+@contextmanager
+def tuned_convolutions(
+    device, # to train on
+):
+    """On a GPU, let cuDNN time its convolutions for each batch size and take the fastest. That choice may differ from run
+    to run, so deterministic algorithms switch it off"""
+    kept = torch.backends.cudnn.benchmark
+    if torch.device(device).type=='cuda' and not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = True
+    try: yield
+    finally: torch.backends.cudnn.benchmark = kept
 
 @patch
 def fast(self:Learner,
@@ -575,7 +587,7 @@ def fast(self:Learner,
     graph:bool=False, # record the forward and backward pass as a CUDA graph?
 ) -> Learner: # the same one
     """Train without waiting for the device, and without Python for each parameter; what comes out is the same
-    (compiled, but for rounding and the draws of dropout). On a CPU the process then keeps its memory, see `keep_memory`"""
+    (compiled, but for rounding and the draws of dropout). On a CPU `keep_memory` helps as well"""
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
     if graph not in (True,False): raise InputError(f'graph={graph}: needs True or False')
@@ -588,7 +600,6 @@ def fast(self:Learner,
     self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)
     _swap_cbs(self, _fast_cbs)
-    if _device(self.dls).type=='cpu': keep_memory()
     return self
 
 # %% ../nbs/05_learner.ipynb #e3a00001
