@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['precisions', 'nesterov', 'optimizers', 'has_bf16', 'BFloat16', 'History', 'RunProgress', 'StopDiverged',
-           'FastOptimizer', 'FastWrapper', 'FastRecorder', 'FastProgress', 'FastMixedPrecision', 'keep_memory', 'EMA',
-           'TTA', 'MuonSGD', 'hrf_learner']
+           'FastOptimizer', 'FastWrapper', 'FastRecorder', 'FastProgress', 'FastMixedPrecision', 'keep_memory',
+           'tuned_convolutions', 'EMA', 'TTA', 'MuonSGD', 'hrf_learner']
 
 # %% ../nbs/05_learner.ipynb #38138a93
 import ctypes, functools, inspect, shutil, sys
@@ -32,20 +32,31 @@ def has_bf16(
 
 class BFloat16(Callback):
     "Forward pass in bfloat16, on any device"
-    order,autocast = MixedPrecision.order,None
+    order = MixedPrecision.order
+    def before_fit(self): self.autocast,self.entered = torch.autocast(_device(self.dls).type, torch.bfloat16),False
     def before_batch(self):
-        self.autocast = torch.autocast(_device(self.dls).type, torch.bfloat16)
         self.autocast.__enter__()
+        self.entered = True
     def _leave(self):
-        if self.autocast: self.autocast.__exit__(None, None, None)
-        self.autocast = None
+        if self.entered: self.autocast.__exit__(None, None, None)
+        self.entered = False
     def after_pred(self):
         self._leave()
         self.learn.pred = to_float(self.pred)
     def after_cancel_batch(self): self._leave()
 
 # %% ../nbs/05_learner.ipynb #2544a171
-class History(Callback):
+def _evaluating(learn): return learn.lock.locked() # in `validate`, `predict` or `get_preds`
+
+class _FitCallback(Callback):
+    "A callback that rests during evaluation, also within a fit, and while a learning rate is searched for"
+    _run = True
+    @property
+    def run(self): return self._run and not (_evaluating(self.learn) or 'lr_finder' in vars(self.learn))
+    @run.setter
+    def run(self, on): self._run = on
+
+class History(_FitCallback):
     """A row of figures for each epoch, also written to `path` as it grows; accuracies are fractions, `lr` and `mom` those of the last step,
     `clean_acc` that on `clean` training images without augmentation"""
     order = Recorder.order+1
@@ -74,15 +85,15 @@ class History(Callback):
         h = self.opt.hypers[-1]
         row = dict(zip(('train_loss','train_acc'), self.train_means), lr=float(h['lr']), mom=float(h['mom']))
         row.update(zip(('valid_loss','valid_acc'), self._means(False)), seconds=time.perf_counter()-self.start)
-        self.rows.append(dict(epoch=self.epoch, **row, clean_acc=self._clean_acc()))
+        self.rows.append(dict(epoch=len(self.rows), **row, clean_acc=self._clean_acc()))
         if self.path:
             with whole(self.path) as f: self.df.to_csv(f, index=False)
 
     @torch.no_grad()
     def _clean_acc(self):
         self.model.eval()
-        with torch.autocast(torch.device(self.dls.device).type, torch.bfloat16, enabled=hasattr(self.learn, 'b_float16')):
-            right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
+        half = [cb.autocast for cb in self.learn.cbs if isinstance(cb, (BFloat16,MixedPrecision))]
+        with ContextManagers(half): right = [self.model(x).argmax(1)==y for x,y in self.clean_batches]
         return torch.cat(right).float().mean().item() if right else math.nan
 
     def state_dict(self): return dict(rows=[*self.rows], train_seconds=self.train_seconds)
@@ -92,7 +103,7 @@ class History(Callback):
     def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns='epoch train_loss train_acc lr mom valid_loss valid_acc seconds clean_acc'.split())
 
 # %% ../nbs/05_learner.ipynb #0864bb21
-class RunProgress(Callback):
+class RunProgress(_FitCallback):
     "One progress bar for the whole run, or all of several `runs`, with the time that is left, and a line of figures for each epoch; needs `History` beside it"
     order,name = ProgressCallback.order,'progress' # the name by which `no_bar` finds it
     mbar = SimpleNamespace(update_graph=noop) # for `ShowGraphCallback`; a run's graph is its curves.png
@@ -147,23 +158,22 @@ class RunProgress(Callback):
         self.learn.logger = self.old_logger
 
 # %% ../nbs/05_learner.ipynb #10699bb6
-class StopDiverged(Callback):
+class StopDiverged(_FitCallback):
     "Ends the fit, with a message, after an epoch in which a loss was not finite; `diverged` says so"
-    order,diverged,trained = RunProgress.order+5,False,False
-    def before_fit(self): self.diverged = self.trained = False
+    order,diverged = RunProgress.order+5,False
+    def before_fit(self): self.diverged,self.lost = False,torch.tensor(False)
     def before_epoch(self): self.lost = torch.tensor(False)
-    def before_train(self): self.trained = True
     def after_loss(self): self.lost = ~self.loss.detach().as_subclass(Tensor).isfinite().all() | self.lost # which stays on the device
     def after_train(self): self.diverged = bool(self.lost)
     def before_validate(self):
         if self.diverged: raise CancelValidException()
     def after_epoch(self):
-        self.diverged = self.trained and bool(self.lost) # not in a mere evaluation
+        self.diverged = bool(self.lost)
         if not self.diverged: return
         print(f"diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {float(self.opt.hypers[-1]['lr']):.2g} at its end); stopped. "
               'A lower lr_max may help: lr_range_test finds one')
         raise CancelFitException()
-    def after_fit(self): self.diverged = self.trained and bool(self.lost) # also if another callback ended it
+    def after_fit(self): self.diverged = bool(self.lost) # also if another callback ended it
 
 # %% ../nbs/05_learner.ipynb #d0f5a202
 def _grads(ps): return [p.grad for p in ps]
@@ -350,6 +360,12 @@ class FastMixedPrecision(MixedPrecision):
     name = 'mixed_precision'
     @property
     def on_device(self): return isinstance(self.opt, FastWrapper) and getattr(self.opt.opt, '_step_supports_amp_scaling', False)
+    def before_fit(self):
+        self.within = _evaluating(self.learn) and getattr(self, 'autocast', None) is not None # in the middle of a fit
+        if not self.within: super().before_fit()
+    def after_fit(self):
+        if not self.within: super().after_fit()
+        self.within = False
     def before_step(self):
         if self.on_device: self.opt.even()
         if not self.on_device: return super().before_step()
@@ -545,11 +561,23 @@ def _forward(learn, xb):
 def keep_memory(
     on:bool=True, # False: give it back, as the library does by default
 ):
-    """Have the C library keep freed memory instead of giving it back: large tensors are then made without the system clearing their pages each time
-    (Linux with glibc; elsewhere nothing is done)"""
+    """Have the C library keep freed memory, in the whole process, so that the system need not clear pages for each large
+    tensor (Linux with glibc; elsewhere nothing is done). Commands call it where there is no GPU"""
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if sys.platform=='linux' else None
     for option,default in ((-1,2**26), (-3,2**25)): # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
         if mallopt: mallopt(option, 2**31-1 if on else default)
+
+@contextmanager
+def tuned_convolutions(
+    device, # to train on
+):
+    """On a GPU, let cuDNN time its convolutions for each batch size and take the fastest. That choice may differ from run
+    to run, so deterministic algorithms switch it off"""
+    kept = torch.backends.cudnn.benchmark
+    if torch.device(device).type=='cuda' and not torch.are_deterministic_algorithms_enabled():
+        torch.backends.cudnn.benchmark = True
+    try: yield
+    finally: torch.backends.cudnn.benchmark = kept
 
 @patch
 def fast(self:Learner,
@@ -557,7 +585,7 @@ def fast(self:Learner,
     graph:bool=False, # record the forward and backward pass as a CUDA graph?
 ) -> Learner: # the same one
     """Train without waiting for the device, and without Python for each parameter; what comes out is the same
-    (compiled, but for rounding and the draws of dropout). On a CPU the process then keeps its memory, see `keep_memory`"""
+    (compiled, but for rounding and the draws of dropout). On a CPU `keep_memory` helps as well"""
     modes = (True,False,'default','reduce-overhead','max-autotune')
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
     if graph not in (True,False): raise InputError(f'graph={graph}: needs True or False')
@@ -570,7 +598,6 @@ def fast(self:Learner,
     self._fast = _state(makes.get(what), what)
     if self.opt: _fast_opt(self.opt)
     _swap_cbs(self, _fast_cbs)
-    if _device(self.dls).type=='cpu': keep_memory()
     return self
 
 # %% ../nbs/05_learner.ipynb #e3a00001
@@ -587,7 +614,7 @@ class EMA(Callback):
     def _tensors(self): return [o.detach() for o in (*self.model.parameters(), *self.model.buffers()) if o.is_floating_point()]
     def _version(self): return id(self.model),sum(o._version for o in self.model.parameters()) # changes with every change of the weights
     def before_fit(self):
-        if self.learn.lock.locked(): return # an evaluation
+        if _evaluating(self.learn): return
         self.average,self.swapped,self.count,self.version = [o.clone() for o in self._tensors()],False,0,self._version()
 
     @torch.no_grad()
@@ -608,11 +635,11 @@ class EMA(Callback):
     def before_train(self): self._swap(False)
     def before_validate(self):
         self.before = self.swapped
-        if not self.learn.lock.locked() or self.version==self._version(): self._swap(True) # not if a fit was interrupted, and others loaded since
+        if not _evaluating(self.learn) or self.version==self._version(): self._swap(True) # not if a fit was interrupted, and others loaded since
     def after_validate(self):
-        if self.learn.lock.locked(): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
+        if _evaluating(self.learn): self._swap(self.before) # `learn.validate()` within a fit, which goes on with its own weights
     def after_fit(self):
-        if self.learn.lock.locked(): return
+        if _evaluating(self.learn): return
         self._swap(True)
         self.average = None
 
@@ -640,19 +667,26 @@ class TTA(Callback):
     def after_pred(self):
         if not isinstance(self.pred, Tensor) or self.pred.ndim!=2 or any(isinstance(o, (TensorPoint,TensorBBox)) for o in self.yb):
             raise InputError('TTA: needs a row of logits for each image; masks, points and several outputs change in a mirror')
-        self.learn.pred = sum(k*self.model(o) for k,o in _views(self.xb[0].as_subclass(Tensor), self.kind))
+        (first,_),*others = _views(self.xb[0].as_subclass(Tensor), self.kind) # the first is the image itself
+        self.learn.pred = first*self.pred.as_subclass(Tensor).float() + sum(k*self.model(o).float() for k,o in others)
 
 # %% ../nbs/05_learner.ipynb #e3a00005
-@functools.cache
-def _muon():
-    try: from torch.optim._muon import muon
-    except ImportError as e: raise InputError(f'opt=muon: needs PyTorch 2.9 or newer, not {torch.__version__}') from e
-    return muon
+def _orthogonal(g, steps=3):
+    """Matrices [n,rows,cols] with the singular vectors of `g`, and singular values near 1, by Newton-Schulz iteration
+    (the coefficients are those of Jordan's airbench94_muon, 2024)"""
+    a,b,c = 3.4445,-4.7750,2.0315
+    x = g.bfloat16()
+    x = x/x.norm(dim=(1,2), keepdim=True).clamp(min=1e-7)
+    tall = x.shape[1]>x.shape[2]
+    if tall: x = x.mT
+    for _ in range(steps):
+        s = x@x.mT
+        x = torch.baddbmm(x, torch.baddbmm(s, s, s, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 class MuonSGD(torch.optim.SGD):
-    "Nesterov SGD; but filters [out,in,h,w] that train are stepped by PyTorch's Muon, at `muon_lr` times the rate, with momentum `muon_mom`"
+    "Nesterov SGD; filters [out,in,h,w] are stepped by Muon (Jordan 2024), at `muon_lr` times the rate, with momentum `muon_mom`"
     def __init__(self, params, muon_lr:float=.24, muon_mom:float=.6, **kwargs):
-        _muon()
         if not (isinstance(muon_lr, Real) and muon_lr>=0): raise InputError(f'muon_lr={muon_lr}: needs a number, 0 or more')
         if not (isinstance(muon_mom, Real) and 0<=muon_mom<1): raise InputError(f'muon_mom={muon_mom}: needs a number from 0 to less than 1')
         super().__init__(params, **{**dict(momentum=.9, nesterov=kwargs.get('momentum', .9)>0), **kwargs})
@@ -664,28 +698,37 @@ class MuonSGD(torch.optim.SGD):
         loss = None
         if closure is not None:
             with torch.enable_grad(): loss = closure()
-        overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # of a scaler that leaves it to the device to skip a step
-        filters = [(g,p,p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
-        for g,p,grad in filters:
-            s,by_row = self.state[p],(0,2,3,1) if p.is_contiguous(memory_format=torch.channels_last) else (0,1,2,3) # as it lies in memory
-            if 'muon' not in s: s['muon'] = torch.zeros_like(p)
-            elif s['muon'].stride()!=p.stride(): s['muon'] = torch.empty_like(p).copy_(s['muon']) # of another layout
-            before = [(o,o.clone()) for o in (p,s['muon'])] if overflow is not None else []
-            if scale is not None: grad.div_(scale.to(p.device))
-            p.mul_(len(p)**.5/p.norm().clamp(min=1e-7))
-            rows = [o.permute(by_row) for o in (p,s['muon'],grad)]
-            flat,avg,flat_grad = [o.reshape(len(p), -1) for o in rows]
-            _muon()([flat], [flat_grad], [avg], lr=g['lr']*g['muon_lr'], weight_decay=0., momentum=g['muon_mom'], nesterov=True,
-                    ns_coefficients=(3.4445,-4.775,2.0315), ns_steps=3, eps=1e-7, adjust_lr_fn=None, has_complex=False)
-            for o,k in zip(rows, (flat,avg)):
-                if not o.is_contiguous(): o.copy_(k.view_as(o)) # of filters that lie in no such order
-            for o,k in before: o.copy_(torch.where(overflow.to(p.device)>0, k, o))
-            p.grad = None
+        filters = []
+        for g in self.param_groups:
+            ps = [p for p in g['params'] if p.ndim==4 and p.grad is not None]
+            for same in groupby(ps, lambda p: p.shape).values(): self._step_filters(g, same)
+            filters += ps
+        grads = [p.grad for p in filters]
+        for p in filters: p.grad = None # so that SGD leaves them alone
         try: super().step()
         finally:
-            for _,p,grad in filters: p.grad = grad
+            for p,grad in zip(filters, grads): p.grad = grad
         return loss
 
+    def _step_filters(self, g, ps):
+        "Step the filters `ps` of the parameter group `g`, all of the same shape, together"
+        overflow,scale = [getattr(self, k, None) for k in ('found_inf','grad_scale')] # a scaler may leave the skip to us
+        if scale is not None: torch._foreach_div_([p.grad for p in ps], scale.to(ps[0].device))
+        for p in ps:
+            if 'muon' not in self.state[p]: self.state[p]['muon'] = torch.zeros_like(p)
+        def rows(o): return o.permute(0,2,3,1) # channels last, as they lie in memory
+        def stack(os): return torch.stack([*map(rows, os)])
+        w,avg,grad = map(stack, (ps, [self.state[p]['muon'] for p in ps], [p.grad for p in ps]))
+        new_avg = avg.lerp(grad, 1-g['muon_mom'])
+        step = _orthogonal(grad.lerp(new_avg, g['muon_mom']).flatten(2)).reshape(w.shape)
+        norm = w.flatten(1).norm(dim=1).clamp(min=1e-7).view(-1, 1, 1, 1, 1)
+        new_w = (w*(w.shape[1]**.5/norm)).add_(step, alpha=-g['lr']*g['muon_lr'])
+        if overflow is not None:
+            skip = overflow.to(w.device)>0
+            new_w,new_avg = torch.where(skip, w, new_w),torch.where(skip, avg, new_avg)
+        for p,a,b in zip(ps, new_w, new_avg):
+            rows(p).copy_(a)
+            rows(self.state[p]['muon']).copy_(b)
 
 # %% ../nbs/05_learner.ipynb #946f8c36
 precisions = ('auto','fp32','bf16','fp16')

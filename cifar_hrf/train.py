@@ -40,6 +40,9 @@ def _cpu_name():
     found = re.search(r'^model name\s*:(.*)', info.read_text(), re.M) if info.exists() else None
     return found[1].strip() if found else platform.processor() or platform.machine()
 
+def _tf32(o): # `allow_tf32` raises, since PyTorch 2.9, where somebody has set `fp32_precision`
+    return o.fp32_precision=='tf32' if hasattr(o, 'fp32_precision') else o.allow_tf32
+
 def environment(
     device:torch.device, # trained on
     seed:int, # of the run
@@ -56,6 +59,7 @@ def environment(
         os=platform.system(), cpu=_cpu_name(), threads=torch.get_num_threads(), device=device.type, **gpu,
         deterministic=torch.are_deterministic_algorithms_enabled(), cudnn_deterministic=torch.backends.cudnn.deterministic,
         cudnn_benchmark=torch.backends.cudnn.benchmark,
+        cudnn_tf32=_tf32(getattr(torch.backends.cudnn, 'conv', torch.backends.cudnn)), matmul_tf32=_tf32(torch.backends.cuda.matmul),
         seed=seed, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
 
 def _data_facts(dls):
@@ -337,7 +341,7 @@ def resume_run(
     (but for callbacks that carry gradients or the like from one epoch into the next)"""
     start,run = time.perf_counter(),Path(os.path.expanduser(run))
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
-    with _alone(run): return _resume(run, source, device, cbs, start)
+    with _alone(run), tuned_convolutions(device or default_device()): return _resume(run, source, device, cbs, start)
 
 def _resume(run, source, device, cbs, start):
     if not any((run/o).exists() for o in ('recipe.json','env.json')):
@@ -389,7 +393,8 @@ def train_many(
     res,dls,since,recipe = [],None,time.time(),_as_shown(recipe, source)
     for i,seed in enumerate(seeds):
         start = begin if i==0 else time.perf_counter()
-        with _run_folder(out, f'{recipe.name}-s{seed}', 'summary.json') as run:
+        with (_run_folder(out, f'{recipe.name}-s{seed}', 'summary.json') as run,
+              tuned_convolutions(device or default_device())):
             dls = dls or make_dls(recipe, source, device)
             learn = _learner(recipe, dls, seed)
             _write_setting(run, recipe, learn, source, seed)
@@ -509,6 +514,7 @@ def command(
     p = argparse.ArgumentParser(name, allow_abbrev=False, description=description)
     p.error = error
     matplotlib.use('agg')
+    if default_device().type=='cpu': keep_memory()
     for o in (sys.stdout,sys.stderr):
         if hasattr(o, 'reconfigure'): o.reconfigure(errors='replace') # a terminal that has no × or ≥ shows another sign
     warnings.simplefilter('ignore', UserWarning) # of fonts without some class name's letters, of odd image files
