@@ -39,7 +39,7 @@ def notebooks():
         nb = nbformat.reads(text, as_version=4)
         for c in nb.cells:
             for l in c.source.splitlines() if c.cell_type=='code' else ():
-                if re.search(r':\s*[%!]\w', l): yield f'{rel}: a magic needs a line of its own, or Jupyter does not run it: {l.strip()[:60]}'
+                if re.search(r':\s+[%!]\w', l): yield f'{rel}: a magic needs a line of its own, or Jupyter does not run it: {l.strip()[:60]}'
                 if len(l)>160: yield f'{rel}: a line of {len(l)} characters, more than 160: {l.strip()[:60]}'
             for o in c.get('outputs', []):
                 shown = str({k: v for k,v in o.get('data', {}).items() if not k.startswith('image/')})+o.get('text', '')
