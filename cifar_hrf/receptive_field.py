@@ -8,6 +8,7 @@ __all__ = ['receptive_field', 'EffectiveField', 'effective_field', 'plot_effecti
 
 # %% ../nbs/09_receptive_field.ipynb #a8af7217
 import dataclasses, difflib, importlib.util, itertools, sys
+from fractions import Fraction
 from math import gcd
 from fastai.vision.all import *
 from matplotlib.patches import Rectangle
@@ -20,11 +21,16 @@ from .train import _figure, _whole, _write, command
 # %% ../nbs/09_receptive_field.ipynb #151cc88e
 _far = 2**40 # where a unit looks that sees nothing
 
+class _Dots(str):
+    "Stands for the paths that are left out"
+    def __repr__(self): return '...'
+
 class _Axis:
-    "What units along one axis see: by path `k`, unit `r` the pixels `a[k,r,0]` to `a[k,r,1]`; the unit one `period` further the same, `step` pixels on"
-    def __init__(self, a, step, cut=False):
+    """What units along one axis see: by path `k`, unit `r` the pixels `a[k,r,0]` to `a[k,r,1]`.
+    Beyond the ends of `a`, the unit one `period` further sees the same, `step` pixels on"""
+    def __init__(self, a, step, period=None, cut=False):
         if len(a)>1: a = np.unique(a, axis=0)
-        self.step,self.period,self.cut = step,a.shape[1],cut or a[...,0].size>4000
+        self.step,self.period,self.cut = step,period or a.shape[1],cut or a[...,0].size>4000
         if a[...,0].size>4000: # too many paths: what they see together, and the shortest
             a = np.stack([np.stack([a[...,0].min(0), a[...,1].max(0)], -1), a[np.abs(a[...,1]-a[...,0]).sum(1).argmin()]])
         self.a = a
@@ -32,42 +38,51 @@ class _Axis:
     @property
     def jump(self): return self.step/self.period
 
+    def at(self, i):
+        "First and last pixel that the units `i` see, by path"
+        n,p = self.a.shape[1],self.period
+        q = np.where(i<0, i//p, np.where(i<n, 0, (i-n)//p+1))
+        return self.a[:,i-q*p]+q[:,None]*self.step
+
     def look(self, taps, advance):
         "The axis of units that see the units `taps[r]` of this one, and, `len(taps)` units further, the same `advance` units on"
-        res,times = [],self.period//gcd(self.period, advance)
-        for j,t in itertools.product(range(times), taps):
-            if self.period==1: t = [min(t),max(t)] if len(t) else t
-            q,r = np.divmod(np.asarray(t, dtype=int)+j*advance, self.period)
-            low,high = [self.a[:,r,k]+q*self.step for k in (0,1)]
-            res.append(np.stack([low.min(1), high.max(1)], -1) if len(t) else np.full((len(self.a),2), [_far,-_far]))
-        return _Axis(np.stack(res, 1), self.step*times*advance//self.period, self.cut)
+        n,p,res = self.a.shape[1],self.period,[]
+        times,ends = p//gcd(p, advance),[o for t in taps for o in t]
+        past = (n-min(ends) if advance>0 else max(ends)+1) if n>p else 0 # units until all of `a` was looked at
+        for j,t in itertools.product(range(max(times, math.ceil(past/abs(advance)))), taps):
+            if n==1 and len(t): t = [min(t),max(t)]
+            a = self.at(np.asarray(t, dtype=int)+j*advance)
+            none = np.full((len(a),2), [_far,-_far])
+            res.append(np.stack([a[...,0].min(1), a[...,1].max(1)], -1) if len(t) else none)
+        return _Axis(np.stack(res, 1), self.step*times*advance//p, times*len(taps), self.cut)
 
     def place(self, unit, like, at):
         "The axis, spaced as `like`, in which unit `at` sees what `unit` of this one does"
-        q,r = divmod(unit, self.period)
         shift = np.array([math.floor((i-at)*like.jump) for i in range(like.period)])
-        return _Axis(self.a[:,[r]]+q*self.step+shift[:,None], like.step, self.cut)
+        return _Axis(self.at(np.array([unit]))+shift[:,None], like.step, cut=self.cut)
 
     def join(self, other, n):
-        "The axis of `n` units that see what those of both do"
-        if self.jump!=other.jump: other = other.place(n//2, self, n//2) # sizes were rounded on the way
-        m = math.lcm(self.period, other.period)
-        a = [np.concatenate([o.a+j*o.step for j in range(m//o.period)], 1) for o in (self,other)]
-        return _Axis(np.concatenate(a), self.step*m//self.period, self.cut or other.cut)
+        "The axis of `n` units, spaced as this one, that see what those of both do"
+        same = self.jump==other.jump # else they drift apart: unit by unit
+        m,most = math.lcm(self.period, other.period) if same else self.period,max(self.a.shape[1], other.a.shape[1])
+        i = np.arange(m if same and most<=m else max(m, n))
+        return _Axis(np.concatenate([self.at(i), other.at(i)]), self.step*m//self.period, m, self.cut or other.cut)
 
     def hull(self, n):
         "First and last pixel that each of the first `n` units sees"
-        q,r = np.divmod(np.arange(n), self.period)
-        return self.a[:,r,0].min(0)+q*self.step, self.a[:,r,1].max(0)+q*self.step
+        a = self.at(np.arange(n))
+        return a[...,0].min(0),a[...,1].max(0)
 
-    @property
-    def rf(self): low,high = self.hull(self.period); return int((high-low).max())+1
+    def rf(self, n):
+        "Most pixels that one of `n` units sees"
+        low,high = self.hull(min(n, self.a.shape[1]))
+        return int((high-low).max())+1
 
-    @property
-    def paths(self):
-        sizes = self.a[...,1]-self.a[...,0]+1
+    def paths(self, n):
+        "Sizes of what `n` units see, by all paths"
+        sizes = self.a[:,:n,1]-self.a[:,:n,0]+1
         res = np.unique(sizes[sizes>0]).tolist()
-        return (res[0],...,res[-1]) if self.cut else tuple(res)
+        return (res[0],_Dots('...'),res[-1]) if self.cut else tuple(res)
 
 # %% ../nbs/09_receptive_field.ipynb #e9955cc5
 @dataclasses.dataclass
@@ -85,7 +100,9 @@ class _Seen:
 def _follows(o): return isinstance(o, Tensor) and (o.is_floating_point() or o.is_complex() or o.dtype==torch.bool) # not indices
 def _tensors(o): return [t for t in tree_leaves(o) if _follows(t)]
 def _fielded(o): return [t for t in tree_leaves(o) if hasattr(t, '_seen')]
-def _order(size): return torch.arange(math.prod(size), dtype=torch.int32).view(size)
+_wide = 2**20 # a tag is row*_wide+column, so that steps along both stay the same also beyond the map
+def _order(size): return torch.arange(size[0])[:,None]*_wide+torch.arange(size[1])
+def _images(x): return getattr(x, '_images', None) or (x._seen,) # what each of a batch sees, where they differ
 def _tags(x, seen): return _order(seen.size).expand(x.shape).contiguous() if seen.tags is None else seen.tags
 
 def _tagged(seen, tags):
@@ -101,27 +118,34 @@ def _spread(seen, size, like=None): # a map of one unit, copied to `size`
         return o.place(0, like.axes[k] if like else _Axis(np.zeros((1,1,2), int), max(1, round(o.jump/size[k]))), (size[k]-1)//2)
     return seen.but(axes=tuple(o if seen.size[k]==size[k] else axis(k) for k,o in enumerate(seen.axes)), size=tuple(size), whole=True, tags=None)
 
-def _turns(taps, n): # first and last input unit of each unit -> those of the units that take turns, and how far on it is then; None if they do not
+def _turns(taps, n):
+    """From the first and last input unit of each unit: those of the units that take turns, and how far on it is then.
+    None if they do not"""
     if len(taps)==1: return taps,n
-    rim = len(taps)//4 # borders may be cut, or wrapped around
-    mid = taps[rim:len(taps)-rim]
-    for p in range(1, max(2, len(mid)//2+1)):
+    i = np.arange(len(taps))
+    for rim,p in itertools.product((0,len(taps)//4), range(1, max(2, len(taps)//2+1))):
+        mid = taps[rim:len(taps)-rim]
         d = mid[p:]-mid[:-p]
-        if d[0,0]>0 and (d==d[0,0]).all(): return np.stack([taps[i := rim+(r-rim)%p]-(i-r)//p*d[0,0] for r in range(p)]),int(d[0,0])
+        if not len(d) or d[0,0]==0 or (d!=d[0,0]).any() or (d[0,0]<0 and (mid[1:]>mid[:-1]).any()): continue
+        r = rim+(i-rim)%p
+        all_ = taps[r]+((i-r)//p)[:,None]*d[0,0]
+        inside = (taps[:,0]>=np.minimum(all_[:,0], n-1)) & (taps[:,1]<=np.maximum(all_[:,1], 0)) # borders may be cut,
+        if (inside | ((taps-all_)%n==0).all(1)).all(): return all_[:p],int(d[0,0]) # or wrapped around
 
 def _mixed(seen, tags, dims): # by a sum over `dims`, which stay as dimensions of 1; units are numbered anew where rows and columns can still be told apart
     spans,vary = [],[]
-    for o in tags//seen.size[1], tags%seen.size[1]:
+    rows = tags+_wide//2>>20
+    for o in rows.int(), (tags-rows*_wide).int(): # faster so
         spans.append((o.amin(dims, True), o.amax(dims, True)) if dims else (o,o))
         vary.append([d for d in range(tags.dim()) if any(bool((v!=v.narrow(d, 0, 1)).any()) for v in spans[-1])])
-    first = spans[0][0]*seen.size[1]+spans[1][0]
+    first = spans[0][0].long()*_wide+spans[1][0]
     if max(map(len, vary))<2 and (not vary[0] or vary[0]!=vary[1]):
         taps = [torch.stack([v.movedim(d[0], 0).flatten(1)[:,0] if d else v.flatten()[:1] for v in o], -1).numpy() for o,d in zip(spans, vary)]
         turns = [_turns(t, n) for t,n in zip(taps, seen.size)]
         if None not in turns:
             size,order = tuple(len(t) for t in taps),torch.zeros_like(first)
-            for d,n,m in zip(vary, size, (size[1],1)):
-                if d: order += m*torch.arange(n, dtype=torch.int32).view([-1 if k==d[0] else 1 for k in range(tags.dim())])
+            for d,n,m in zip(vary, size, (_wide,1)):
+                if d: order = order+m*torch.arange(n).view([-1 if k==d[0] else 1 for k in range(tags.dim())])
             axes = tuple(o.look([range(a, b+1) for a,b in t], s) for o,(t,s) in zip(seen.axes, turns))
             return _tagged(seen.but(axes=axes, size=size, whole=seen.whole or size==(1,1)!=seen.size), order)
     return _tagged(seen if all(torch.equal(*o) for o in spans) else _all(seen), first)
@@ -136,17 +160,32 @@ def _map(x, seen): # of `x`, whose last two dimensions must be rows and columns
     if seen.tags is None and seen.size==size: return seen
     return _spread(seen if seen.size==(1,1) else _mixed(seen, _tags(x, seen), tuple(range(x.dim()))), size)
 
+def _shown(x):
+    "What a row says of `x`: of a map, all channels together; of images that see differently, the widest fields"
+    def mixed(o):
+        if o.tags is None or x.dim()<3: return o
+        res = _mixed(o, o.tags, tuple(range(x.dim()-2)))
+        return res if res.tags is None and res.whole==o.whole and res.size==tuple(x.shape[-2:]) else o
+    res,*more = seens = [mixed(o) for o in _images(x)]
+    if not more: return res
+    if any(o.size!=res.size for o in more): return x._seen
+    axes = [max((o.axes[k] for o in seens), key=lambda a: a.rf(res.size[k])) for k in (0,1)]
+    return res.but(axes=tuple(axes), whole=any(o.whole for o in seens))
+
 def _united(seens): # what units see of which each sees what several do
     res = max(seens, key=lambda o: math.prod(o.size))
     for o in seens:
         if o is res: continue
         if o.size!=res.size: o = _spread(o, res.size, res) if o.size==(1,1) else _all(res)
-        res = res.but(axes=tuple(a.join(b, n) for a,b,n in zip(res.axes, o.axes, res.size)), whole=res.whole or o.whole)
+        mirrored = any(a.jump*b.jump<0 for a,b in zip(res.axes, o.axes))
+        axes = tuple(a.join(b, n) for a,b,n in zip(res.axes, o.axes, res.size))
+        res = res.but(axes=axes, whole=res.whole or o.whole or mirrored)
     return res
 
 # %% ../nbs/09_receptive_field.ipynb #c5887ce4
 def _named(names, args, kwargs): return {**dict(zip(names.split(), args)), **kwargs}
-def _two(o): return (o,o) if isinstance(o, int) else tuple(o)*2 if len(o)==1 else tuple(o)
+def _ints(o): return tuple(int(n) for n in (o if is_listy(o) else [o])) # also of tensors and NumPy's
+def _two(o): return (*o,*o) if len(o := _ints(o))==1 else o
 
 def _window(x, seen, out, kernel, stride, padding, dilation):
     seen,size,(k,s,d) = _map(x, seen),tuple(out.shape[-2:]),map(_two, (kernel, stride, dilation))
@@ -171,13 +210,18 @@ def _transposed(args, kwargs, seen, out):
     seen = _map(a['input'], seen)
     return seen.but(axes=tuple(o.look([taps(i, r) for r in range(s[i])], 1) for i,o in enumerate(seen.axes)), size=tuple(out.shape[-2:]))
 
-def _resized(x, seen, out, span, less=0): # span(unit, input size, output size) -> first and last input unit; `less` so many units at the ends do not count
+def _resized(x, seen, out, span, less=0, scale=(None,None)):
+    """span(unit, input size, output size) -> first and last input unit; `less` units at the ends do not count.
+    `scale` takes the place of the sizes' ratio, as they were rounded"""
     seen,size = _map(x, seen),tuple(out.shape[-2:])
-    def axis(o, n, m):
+    def axis(o, n, m, scale):
+        if n==1: return o.look([[0]]*m, 1)
         n,m = max(1, n-less),max(1, m-less)
+        if scale: m,n = Fraction(float(scale)).limit_denominator(1000).as_integer_ratio()
         g = gcd(n, m)
         return o.look([range(a, b+1) for a,b in (span(r, n, m) for r in range(m//g))], n//g)
-    return seen.but(axes=tuple(axis(*o) for o in zip(seen.axes, seen.size, size)), size=size, whole=seen.whole or size==(1,1)!=seen.size)
+    return seen.but(axes=tuple(axis(*o) for o in zip(seen.axes, seen.size, size, scale)), size=size,
+                    whole=seen.whole or size==(1,1)!=seen.size)
 
 def _adaptive(args, kwargs, seen, out): return _resized(args[0], seen, out, lambda r,n,m: (r*n//m, -(-(r+1)*n//m)-1))
 
@@ -192,12 +236,27 @@ def _interpolate(args, kwargs, seen, out):
         if mode=='nearest-exact': return (2*r+1)*n//(2*m),(2*r+1)*n//(2*m)
         low,rest = divmod(r*n, m) if corners else divmod((2*r+1)*n-m, 2*m) # the unit's centre falls between two units, or on one
         return (low-more,low+1+more) if rest else (low,low)
-    return _resized(a['input'], seen, out, span, corners)
+    scale = None if corners or a.get('recompute_scale_factor') else a.get('scale_factor')
+    return _resized(a['input'], seen, out, span, corners, scale if is_listy(scale) else (scale,scale))
+
+def _extended(tags, pad): # by units beyond the map
+    for k,(before,after) in enumerate(zip(pad[::2], pad[1::2])):
+        n = tags.shape[-1-k]
+        i = torch.arange(-before, n+after)
+        ends = [tags.narrow(-1-k, o, 1) for o in (0,min(1, n-1),max(0, n-2),n-1)]
+        far = [o.view(-1,*[1]*k) for o in (i.clamp(max=0),(i-n+1).clamp(min=0))]
+        tags = tags.index_select(-1-k, i.clamp(0, n-1))+(ends[1]-ends[0])*far[0]+(ends[3]-ends[2])*far[1]
+    return tags
+
+def _unfold(tags, kernel_size, dilation=1, padding=0, stride=1): # the windows that F.unfold cuts out
+    t,l = _two(padding)
+    return F.unfold(_extended(tags, (l,l,t,t)).double(), kernel_size, dilation, 0, stride).long()
 
 def _pad(args, kwargs, seen, out):
     a = _named('input pad', args, kwargs)
-    if seen.tags is not None: return _tagged(seen, F.pad(seen.tags, a['pad']))
-    p = [*a['pad'],0,0]
+    pad = _ints(a['pad'])
+    if seen.tags is not None: return _tagged(seen, _extended(seen.tags, pad))
+    p = [*pad,0,0]
     return seen.but(axes=tuple(o.look([[-q]], 1) for o,q in zip(seen.axes, (p[2],p[0]))), size=tuple(out.shape[-2:]))
 
 def _same(args, kwargs, seen, out): # element by element
@@ -236,7 +295,7 @@ def _product(args, kwargs, seen, out): # with weights, or of maps with each othe
     if len(xs)==1 and out.dim()==xs[0].dim(): return _contracted(xs[0], (out.dim()-(1 if xs[0] is args[0] else 2),), out)
     res = _all(_united([o._seen for o in xs]))
     x = next((o for o in xs if o.shape[:-1]==out.shape[:-1] and o._seen.size==res.size), None)
-    return _tagged(res, torch.zeros(out.shape, dtype=torch.int32) if x is None else _tags(x, x._seen)[...,:1].expand(out.shape))
+    return _tagged(res, torch.zeros(out.shape) if x is None else _tags(x, x._seen)[...,:1].expand(out.shape))
 
 def _einsum(args, kwargs, seen, out):
     inputs,_,output = args[0].replace(' ', '').partition('->') if isinstance(args[0], str) else ('','','')
@@ -248,19 +307,55 @@ def _einsum(args, kwargs, seen, out):
     tags = tags.squeeze(dims).permute([kept.index(o) for o in output if o in kept])
     return _tagged(res, tags[tuple(slice(None) if o in kept else None for o in output)].expand(out.shape))
 
-def _moved(func, args, kwargs): # views, and views joined
-    res = _united([o._seen for o in _fielded((args, kwargs))])
-    def tags(o):
-        if not _follows(o): return o
-        return _tags(o, o._seen) if hasattr(o, '_seen') and o._seen.size==res.size else torch.zeros(o.shape, dtype=torch.int32)
-    func = Tensor.reshape if func is Tensor.view else func # tags may lie otherwise in memory
-    return [_mixed(res, o, ()) for o in tree_leaves(func(*tree_map(tags, args), **tree_map(tags, kwargs)))]
+def _moved(func, args, kwargs): # views, and views joined: what the outputs see
+    func = {Tensor.view: Tensor.reshape, F.unfold: _unfold}.get(func, func) # tags may lie otherwise in memory
+    index = tree_leaves(args[1:]) if func is Tensor.__getitem__ else []
+    seens = [s for x in _fielded((args, kwargs)) for s in _images(x)]
+    def tags(o): # the tag of each element, and which of `seens` it belongs to
+        if not isinstance(o, Tensor): return o
+        if any(o is k for k in index) or not _follows(o): return o.cpu()
+        if not hasattr(o, '_seen'): return torch.zeros(o.shape).long()
+        own = _images(o)
+        at = next(k for k,s in enumerate(seens) if s is own[0])
+        if len(seens)==1: return _tags(o, own[0])
+        each = [_tags(x, s)+(at+k)*_wide**2 for k,(x,s) in enumerate(zip(o.split(1) if len(own)>1 else [o], own))]
+        return torch.cat(each) if len(each)>1 else each[0]
+    return [_sorted(seens, o) for o in tree_leaves(func(*tree_map(tags, args), **tree_map(tags, kwargs)))]
 
+def _sorted(seens, tags): # what all together see, and each image, where they differ and one of `seens` holds for each
+    if len(seens)==1: return _mixed(seens[0], tags, ()),None
+    of = tags+_wide**2//2>>40
+    if (of==of.flatten()[0]).all(): return _mixed(seens[of.flatten()[0]], tags-of*_wide**2, ()),None
+    tags,res,by_image = tags-of*_wide**2,_united(seens),of.reshape(len(of), -1)
+    seen = _mixed(res, tags*torch.tensor([s.size==res.size for s in seens])[of], ())
+    if (by_image!=by_image[:,:1]).any(): return seen,None
+    return seen,[_mixed(seens[k[0]], o, ()) for k,o in zip(by_image, tags.split(1))]
+
+def _by_image(rule, args, kwargs, out, res):
+    "`res`, and what each image sees, where they differ and `rule` keeps them apart"
+    xs = _fielded((args, kwargs))
+    n = max(len(_images(x)) for x in xs)
+    apart = all(x.dim()==4 and len(x)==n for x in [out,*xs] if x is out or len(_images(x))>1)
+    if n==1 or rule not in _apart or not apart: return res,None
+    def see(b):
+        def one(o):
+            if not hasattr(o, '_seen'): return o
+            own,z = _images(o),o[b:b+1] if o.dim()==4 and len(o)==n else o.view_as(o)
+            z._seen = own[b] if len(own)>1 else own[0] if own[0].tags is None else own[0].but(tags=own[0].tags[b:b+1])
+            return z
+        a,k = tree_map(one, (args, kwargs))
+        return rule(a, k, _fielded((a, k))[0]._seen, out[b:b+1])
+    images = [see(b) for b in range(n)]
+    if any(o is None for o in images): return res,None
+    return _united(images) if all(o.tags is None for o in images) else res,images
+
+# images of a batch do not meet in these
+_apart = {_conv,_transposed,_max_pool,_avg_pool,_adaptive,_interpolate,_pad,_same,_linear}
 _joins = set('cat concat concatenate stack hstack vstack dstack'.split())
 _views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk split
     unbind narrow select getitem roll flip rot90 fliplr flipud movedim swapaxes get t clone contiguous
     pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle repeat repeat_interleave
-    tensor_split view_as reshape_as index_select""".split())
+    tensor_split unfold view_as reshape_as index_select""".split())
 _constants = set('new_zeros new_ones new_full new_empty new_tensor zeros_like ones_like full_like empty_like rand_like randn_like'.split())
 _rules = {
     **dict.fromkeys("""add sub mul div truediv pow neg abs exp log sqrt rsqrt square sigmoid tanh relu relu6 leaky_relu prelu rrelu elu celu selu gelu silu mish
@@ -289,7 +384,7 @@ def _support(f, x, i, j): # rows and columns of `x`, first and last, that unit (
 
 def _probed(f, x, out): # what `f` makes of what `x` sees
     seen = x._seen
-    if seen.size==(1,1): return seen.but(tags=torch.zeros(out.shape, dtype=torch.int32))
+    if seen.size==(1,1): return seen.but(tags=torch.zeros(out.shape))
     if out.dim()<3 or x.dim()!=out.dim() or seen.tags is not None: return _lost(seen, out) # not a map
     n,size = x.shape[-2:],tuple(out.shape[-2:])
     mid = [o//2 for o in size]
@@ -305,7 +400,7 @@ def _probed(f, x, out): # what `f` makes of what `x` sees
     return seen.but(axes=(axis(0),axis(1)), size=size)
 
 def _lost(seen, out): # taken as mixed over all of it
-    return _all(seen).but(tags=None if tuple(out.shape[-2:])==seen.size else torch.zeros(out.shape, dtype=torch.int32))
+    return _all(seen).but(tags=None if tuple(out.shape[-2:])==seen.size else torch.zeros(out.shape))
 
 # %% ../nbs/09_receptive_field.ipynb #ff5155ee
 class _Tracer(TorchFunctionMode):
@@ -316,16 +411,19 @@ class _Tracer(TorchFunctionMode):
         self.rows,self.stack,self.probed,self.keep,self.kept = [],[],False,keep,None
 
     def note(self, name, kind, before, out):
-        self.rows.append((name, kind, before, out._seen, self.probed))
+        seen = _shown(out)
+        self.rows.append((name, kind, before, seen, self.probed))
         self.probed = False
-        if name==self.keep or (self.keep is None and not out._seen.whole and out._seen.size!=(1,1)): self.save(name, out)
+        if name==self.keep or (self.keep is None and not seen.whole and seen.size!=(1,1)): self.save(name, out)
 
     def save(self, name, out):
-        with torch._C.DisableTorchFunction(): self.kept = name,out._seen,out.clone() # it may be worked on in place later
+        seen = _shown(out) if len(_images(out))==1 else out._seen
+        with torch._C.DisableTorchFunction(): self.kept = name,seen,out.clone() # it may be worked on in place later
 
     def enter(self, name, m, args, kwargs):
         inside = bool(self.stack) and (self.stack[-1][1] or self.stack[-1][2])
-        self.stack.append((name, all(o=='parametrizations' for o,_ in m.named_children()), inside, [o._seen for o in _fielded((args, kwargs))]))
+        leaf = all(o=='parametrizations' for o,_ in m.named_children())
+        self.stack.append((name, leaf, inside, [_images(o)[0] for o in _fielded((args, kwargs))]))
 
     def probe(self, func, args, kwargs, out, who=None):
         "What `func` makes of each of its inputs, by the gradient"
@@ -354,11 +452,12 @@ class _Tracer(TorchFunctionMode):
     def written(self, y, index, v):
         "`y[index] = v`"
         if not hasattr(v, '_seen'): return
+        y._images = None
         if hasattr(y, '_seen'): y._seen = _all(_united([y._seen, v._seen.but(tags=None)])) # partly its own
         else:
             rows,cols = [torch.arange(n).clamp(max=m-1) for n,m in zip(y.shape[-2:], v._seen.size)]
             tags = _order(v._seen.size)[rows[:,None],cols].expand(y.shape).contiguous() # as if the rest went on
-            tags[index] = _tags(v, v._seen)
+            tags[tree_map(lambda o: o.cpu() if isinstance(o, Tensor) else o, index)] = _tags(v, v._seen)
             y._seen = _mixed(v._seen, tags, ())
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -368,15 +467,17 @@ class _Tracer(TorchFunctionMode):
         if name=='setitem': self.written(*args)
         if name in ('iadd','isub','imul','itruediv','radd','rsub','rmul','rtruediv'): name = name[1:]
         if not xs or not outs or name in _constants: return out
-        before = [o._seen for o in xs]
+        before = [_images(o)[0] for o in xs]
         if name in _views: seens = _moved(func, args, kwargs)
         else:
-            res = _rules[name](args, kwargs, before[0], outs[0]) if name in _rules else None
+            rule = _rules.get(name)
+            res = rule(args, kwargs, xs[0]._seen, outs[0]) if rule else None
             if res is None: res = self.probe(func, args, kwargs, outs[0])
-            seens = [res]*len(outs)
-        for o,s in zip(outs, seens): o._seen = s
+            seens = [_by_image(rule, args, kwargs, outs[0], res)]*len(outs)
+        for o,s in zip(outs, seens): o._seen,o._images = s
         base = args[0]._base if args and outs[0] is args[0] else None
-        if hasattr(base, '_seen'): base._seen = _all(_united([base._seen, outs[0]._seen.but(tags=None)])) # a view of it was written to
+        if hasattr(base, '_seen'): # a view of it was written to
+            base._images,base._seen = None,_all(_united([base._seen, outs[0]._seen.but(tags=None)]))
         name_,leaf,inside,_ = self.stack[-1]
         if not (leaf or inside) and (name in _joins or name not in _views): self.note(f'{name_}.{name}'.strip('.'), name, before, outs[0])
         return out
@@ -389,10 +490,13 @@ def _row(name, kind, before, seen, probed, image):
     def inside(k): # share of the fields' pixels that lie in the image
         low,high = seen.spans(k, image)
         return ((np.minimum(high, image[k]-1)-np.maximum(low, 0)+1).clip(0)/(high-low+1))[high>=low].mean()
-    return dict(name=name, kind=kind, out=_both(lambda k: seen.size[k]), rf=_both(lambda k: seen.axes[k].rf), jump=_both(lambda k: seen.axes[k].jump),
-                start=_both(lambda k: float(sum(seen.axes[k].hull(1))[0]+1)/2), rf_min=_both(lambda k: seen.axes[k].paths[0]),
-                paths=_both(lambda k: seen.axes[k].paths), padding=1-float(inside(0)*inside(1)), whole=seen.whole, probed=probed,
-                unproductive=all(max(o.axes[k].paths[0] if o.whole else o.axes[k].rf for o in before)>image[k] for k in (0,1)))
+    def rf(o, k): return o.axes[k].rf(o.size[k])
+    def paths(o, k): return o.axes[k].paths(o.size[k])
+    return dict(name=name, kind=kind, out=_both(lambda k: seen.size[k]), rf=_both(lambda k: rf(seen, k)),
+                jump=_both(lambda k: seen.axes[k].jump), start=_both(lambda k: float(sum(seen.axes[k].hull(1))[0]+1)/2),
+                rf_min=_both(lambda k: paths(seen, k)[0]), paths=_both(lambda k: paths(seen, k)),
+                padding=1-float(inside(0)*inside(1)), whole=seen.whole, probed=probed,
+                unproductive=all(max(paths(o, k)[0] if o.whole else rf(o, k) for o in before)>image[k] for k in (0,1)))
 
 def _like(model): return next((o for o in model.parameters() if o.is_floating_point()), torch.zeros(())) # a tensor of its kind
 
@@ -486,10 +590,10 @@ def effective_field(
         if not (is_listy(at) and len(at)==2 and all(type(o) is int and 0<=o<n for o,n in zip(at, seen.size))):
             raise InputError(f"unit={unit}: the map of {name} has {seen.size[0]}×{seen.size[1]} units; needs 'center' or (row, column), counted from 0")
         with torch.enable_grad(): grad = torch.autograd.grad(out[:,:,at[0],at[1]].sum(), xb)[0]
-        total = total + grad.abs().double().sum((0,1))
+        total = total + grad.abs().cpu().double().sum((0,1))
     if not total.sum()>0: raise InputError(f'layer={name}: unit {at} has no gradient at the image')
     (top,bottom),(left,right) = [[int(o[i]) for o in seen.spans(k, x.shape[-2:])] for k,i in enumerate(at)]
-    return EffectiveField(name, tuple(at), (total/total.sum()).cpu().numpy(), (top,left,bottom-top+1,right-left+1))
+    return EffectiveField(name, tuple(at), (total/total.sum()).numpy(), (top,left,bottom-top+1,right-left+1))
 
 def plot_effective(
     fields, # an `EffectiveField`, or several
@@ -587,7 +691,10 @@ def hrf_rf(
         model,own = named_model(a.model)
         size = _image_size((size[0] if len(size)==1 else size) if size else own)
         df = receptive_field(model, size, a.channels)
-        shown = df.assign(paths=df.paths.map(lambda o: str(o) if len(str(o))<25 else f'{len(o)} of them'), padding=df.padding.round(3))
+        def short(o):
+            if len(str(o))<25: return str(o)
+            return ' x '.join(map(short, o)) if isinstance(o[0], tuple) else f'{len(o)} of them'
+        shown = df.assign(paths=df.paths.map(short), padding=df.padding.round(3))
         print(shown.to_string(index=False))
         name = re.sub(r'\W+', '-', a.model.rpartition('/')[2]).strip('-')+'-'+'x'.join(map(str, dict.fromkeys(size)))
         out = Path(os.path.expanduser(a.out))
