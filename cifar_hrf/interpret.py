@@ -172,7 +172,8 @@ def plot_errors(
     fig,axs = plt.subplots(rows, 5, figsize=(8.5,1.9*rows+.5), squeeze=False, constrained_layout=True)
     for ax in axs.flat: ax.axis('off')
     for ax,im,r in zip(axs.flat, _read_images(dl, df['index']), df.itertuples()):
-        show_image(im, ax=ax).set_title(f'{vocab[r.actual]} → {vocab[r.predicted]}\n{r.confidence:.0%}', fontsize=9)
+        answer = f'{vocab[r.actual]} → {vocab[r.predicted]}\n{r.confidence:.0%}'
+        show_image(im, ax=ax).set_title(answer, fontsize=9)
     fig.suptitle(title)
     return fig
 
@@ -191,7 +192,8 @@ def plot_misclassified(
     return plot_errors(dl, df, n, title)
 
 @patch
-def plot_misclassified(self:ImageInterpretation, n=25): return plot_misclassified(self.dl, self.preds, self.targs, n)
+def plot_misclassified(self:ImageInterpretation, n=25):
+    return plot_misclassified(self.dl, self.preds, self.targs, n)
 
 # %% ../nbs/07_interpret.ipynb #2fd19f9d
 def plot_confusion(
@@ -207,9 +209,6 @@ def plot_confusion(
     ax.set(xlabel='predicted', ylabel='actual')
     return fig
 
-@patch
-def plot_confusion(self:ImageInterpretation): return plot_confusion(self.preds, self.targs, self.vocab)
-
 # %% ../nbs/07_interpret.ipynb #771fe0a8
 @patch
 def confusion_matrix(self:ImageInterpretation) -> np.ndarray:
@@ -222,21 +221,13 @@ def per_class(self:ImageInterpretation
 ) -> pd.DataFrame: # One row per class: n, accuracy, precision, f1, taken_for, times
     "Measure how well each class is recognized; NaN where there is nothing to count"
     labels,predicted = range(len(self.vocab)),self.preds.argmax(1)
-    precision,recall,f1,n = precision_recall_fscore_support(self.targs, predicted, labels=labels, zero_division=np.nan)
+    precision,recall,f1,n = precision_recall_fscore_support(
+        self.targs, predicted, labels=labels, zero_division=np.nan)
     wrong = self.confusion_matrix()
     np.fill_diagonal(wrong, 0)
     taken_for = [self.vocab[i] if row.any() else '' for i,row in zip(wrong.argmax(1), wrong)]
     return pd.DataFrame(dict(n=n, accuracy=recall, precision=precision, f1=f1, taken_for=taken_for,
                              times=wrong.max(1)), index=pd.Index(self.vocab, name='class'))
-
-# %% ../nbs/07_interpret.ipynb #f3020458
-@patch
-def top_confusions(self:ImageInterpretation,
-    n:int=10, # Largest number of rows
-) -> pd.DataFrame: # Columns actual, predicted, count, share
-    "List which class is most often taken for which"
-    df = pd.DataFrame(self.most_confused()[:n], columns=['actual','predicted','count'])
-    return df.assign(share=df['count']/df.actual.map(self.per_class().n))
 
 # %% ../nbs/07_interpret.ipynb #7a10c020
 @patch
@@ -250,7 +241,7 @@ def reliability(self:ImageInterpretation,
     df = df.groupby(bin).agg(n=('right','size'), confidence=('confidence','mean'), accuracy=('right','mean'))
     return df.assign(error=df.n/df.n.sum()*(df.accuracy-df.confidence).abs())
 
-# %% ../nbs/07_interpret.ipynb #5b214cfb
+# %% ../nbs/07_interpret.ipynb #56764ae1
 @patch
 def plot_reliability(self:ImageInterpretation,
     bins:int=15, # Number of bins between 0 and 1

@@ -9,13 +9,14 @@ from cifar_hrf.models import custom_resnet
 from cifar_hrf.source import InputError
 
 def network(pool):
-    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), pool(1), nn.Flatten(), nn.Linear(8, 10))
+    body = nn.Conv2d(3, 8, 3, padding=1),nn.BatchNorm2d(8),nn.ReLU(),nn.MaxPool2d(2)
+    return nn.Sequential(*body, pool(1), nn.Flatten(), nn.Linear(8, 10))
 
 x = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize('pool', [nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d])
 def test_class_activation_map(pool):
-    "Before one pooling and one linear layer, Grad-CAM is the class activation map: the linear weights times the channels"
+    "Before one pooling and one linear layer, Grad-CAM is the class activation map: linear weights times channels"
     net = network(pool).eval()
     with torch.no_grad(): cam = torch.einsum('nchw,c->nhw', net[:4](x), net[-1].weight[3]).relu()[:,None]
     cam = F.interpolate(cam, 16, mode='bilinear')[:,0]
@@ -28,8 +29,9 @@ def test_frozen_in_place_and_channels_last():
     assert net.training and all(o.grad is None and o.requires_grad for o in net.parameters())
     net.requires_grad_(False).to(memory_format=torch.channels_last)
     net[2].inplace = True
+    images = x.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        torch.testing.assert_close(gradcam(net, x.contiguous(memory_format=torch.channels_last), classes=3), last, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(gradcam(net, images, classes=3), last, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(gradcam(net, x, '1', 3), first, rtol=1e-3, atol=1e-4)
     assert not any(m._forward_hooks for m in net.modules())
 
@@ -39,7 +41,8 @@ def test_layer_of_another_network():
     assert net.training and not any(m._forward_hooks for m in net.modules())
 
 def test_plot():
-    learn = hrf_learner(resident(cifar_dls('digits', bs=64, valid=.3, cutout=0)), custom_resnet(width=4), precision='fp32')
+    dls = resident(cifar_dls('digits', bs=64, valid=.3, cutout=0))
+    learn = hrf_learner(dls, custom_resnet(width=4), precision='fp32')
     learn.remove_cb(ProgressCallback)
     interp = ImageInterpretation.from_learner(learn)
     before = torch.get_rng_state()

@@ -10,7 +10,8 @@ from cifar_hrf.source import InputError
 @pytest.fixture(scope='module')
 def learn():
     torch.manual_seed(0)
-    learn = hrf_learner(resident(cifar_dls('digits', bs=64, valid=.3, cutout=0)), custom_resnet(width=4), precision='fp32')
+    dls = resident(cifar_dls('digits', bs=64, valid=.3, cutout=0))
+    learn = hrf_learner(dls, custom_resnet(width=4), precision='fp32')
     learn.remove_cb(ProgressCallback)
     return learn
 
@@ -23,8 +24,8 @@ def close_figures():
     plt.close('all')
 
 def history(*valid_acc):
-    n = len(valid_acc)
-    return pd.DataFrame(dict(epoch=range(n), train_loss=1., train_acc=.5, valid_loss=1., valid_acc=valid_acc, lr=.1))
+    epochs = range(len(valid_acc))
+    return pd.DataFrame(dict(epoch=epochs, train_loss=1., train_acc=.5, valid_loss=1., valid_acc=valid_acc, lr=.1))
 
 def test_history_without_clean_accuracy(): assert len(plot_curves(history(.1,.2)).axes[1].lines)==2
 
@@ -37,7 +38,8 @@ def test_run_without_histories():
 
 def test_loaders_agree(learn, interp):
     "Files and memory, shuffled or not, give the same predictions in the order of the data set"
-    files = hrf_learner(cifar_dls('digits', bs=100, valid=.3, cutout=0, num_workers=0), learn.model, precision='fp32')
+    dls = cifar_dls('digits', bs=100, valid=.3, cutout=0, num_workers=0)
+    files = hrf_learner(dls, learn.model, precision='fp32')
     files.remove_cb(ProgressCallback)
     by_file = ImageInterpretation.from_learner(files)
     torch.testing.assert_close(by_file.preds, interp.preds)
@@ -74,7 +76,8 @@ def test_no_probabilities(interp, bad):
 
 @pytest.mark.parametrize('bad', [lambda t: t[:-1], lambda t: t+9, lambda t: t-1])
 def test_other_labels(interp, bad):
-    with pytest.raises(InputError, match='one label from 0 to 9 for each of 432 predictions'): misclassified(interp.preds, bad(interp.targs))
+    with pytest.raises(InputError, match='one label from 0 to 9 for each of 432'):
+        misclassified(interp.preds, bad(interp.targs))
 
 def test_no_mistakes(interp):
     targs,vocab = interp.targs,interp.vocab
@@ -90,4 +93,6 @@ def test_reliability_by_definition(interp):
     for i in range(10):
         here = (i/10<confidence) & (confidence<=(i+1)/10)
         assert here.any()==(i in rel.index)
-        if here.any(): np.testing.assert_allclose(rel.loc[i,['n','accuracy']].astype(float), [here.sum(), right[here].float().mean()], rtol=1e-5)
+        if here.any():
+            assert rel.n[i]==here.sum()
+            np.testing.assert_allclose(rel.accuracy[i], right[here].float().mean(), rtol=1e-5)
