@@ -8,6 +8,7 @@ from cifar_hrf.schedule import *
 from cifar_hrf.learner import *
 from cifar_hrf.recipes import *
 from cifar_hrf.interpret import *
+from cifar_hrf.gradcam import *
 from cifar_hrf.train import *
 from cifar_hrf.receptive_field import *
 from cifar_hrf.results import *
