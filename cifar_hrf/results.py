@@ -19,7 +19,7 @@ from .train import _readers, _write
 
 # %% ../nbs/10_results.ipynb #10a00002
 _columns = ("run recipe changed data seed status accuracy accuracy_tta tta epochs train_seconds seconds n_params clean_acc best_acc evaluated_on n_train "
-            "n_valid precision device cpu gpu threads commit dirty cifar_hrf python torch torchvision fastai fingerprint time fault").split()
+            "n_valid precision device cpu gpu threads cudnn_benchmark commit dirty cifar_hrf python torch torchvision fastai fingerprint time fault").split()
 _counts,_floats = 'seed epochs n_params n_train n_valid threads'.split(),'accuracy accuracy_tta train_seconds seconds clean_acc best_acc'.split()
 _run_name = re.compile(r'(.+)-s(\d{1,10})-\d{8}T\d{6}Z(-\d+)?') # as `train` names folders: recipe, seed, time
 
@@ -233,7 +233,7 @@ def remarks(
         go_on = ' (hrf_train --resume RUN goes on)' if status in ('stopped','unfinished') else ''
         res.append(f'{status}{go_on}, so without an accuracy, and below any target: {which}')
     res += [*runs.fault.dropna()]
-    for k in 'device cpu gpu threads precision cifar_hrf python torch torchvision fastai commit'.split():
+    for k in 'device cpu gpu threads cudnn_benchmark precision cifar_hrf python torch torchvision fastai commit'.split():
         n = runs[k].value_counts()
         if len(n)>1: res.append(f"{k} differs: {', '.join(f'{str(o)[:40]} ({c})' for o,c in n.items())}" +
                                 '; seconds compare only on one machine'*(k in ('device','cpu','gpu','threads')))

@@ -1,6 +1,6 @@
 "Tables of results: intervals that can be, and evidence that is not overwritten."
 import pandas as pd, pytest
-from cifar_hrf.results import hrf_results, results_table, summarize
+from cifar_hrf.results import hrf_results, read_runs, results_table, summarize
 
 runs = pd.DataFrame(dict(recipe=['high']*3+['low']*2, changed='', seed=[0,1,2,0,1], status='complete', accuracy=[.9944,.9972,.9917,.1,.7],
                          accuracy_tta=[.9944,.9972,.9917,.1,.7], tta='mirror'))
@@ -18,3 +18,10 @@ def test_default_folder_is_not_the_evidence(tmp_path, monkeypatch, capsys):
     hrf_results(['runs.csv'])
     assert '98.76 to 100.00' in capsys.readouterr().out
     assert sorted(o.name for o in tmp_path.iterdir())==['runs.csv','summary']
+
+def test_runs_with_and_without_cudnn_benchmark_are_told_apart(tmp_path):
+    both = runs[:2].assign(cudnn_benchmark=[True,None], commit=None) # older tables do not say, and not every run has a commit
+    both.to_csv(tmp_path/'runs.csv', index=False)
+    read = read_runs(tmp_path/'runs.csv')
+    assert len(results_table(read, by=['recipe','cudnn_benchmark','commit']))==2
+    assert list(read).index('cudnn_benchmark')<list(read).index('commit')
