@@ -5,6 +5,7 @@ from cifar_hrf.transforms import *
 from cifar_hrf.loaders import *
 from cifar_hrf.models import *
 from cifar_hrf.schedule import *
+from cifar_hrf.lr_range import *
 from cifar_hrf.learner import *
 from cifar_hrf.recipes import *
 from cifar_hrf.interpret import *

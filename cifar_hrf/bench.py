@@ -14,6 +14,7 @@ from .source import *
 from .loaders import *
 from .models import *
 from .schedule import *
+from .lr_range import *
 from .learner import *
 from .recipes import *
 from .train import *

@@ -11,6 +11,7 @@ from fastai.vision.all import *
 from .source import InputError, known_stats
 from .models import *
 from .schedule import *
+from .lr_range import *
 from .learner import optimizers, precisions
 
 # %% ../nbs/06_recipes.ipynb #b0ce6c57

@@ -22,6 +22,7 @@ from .source import *
 from .loaders import *
 from .models import whiten_
 from .schedule import *
+from .lr_range import *
 from .learner import *
 from .recipes import *
 from .interpret import *
