@@ -3,6 +3,7 @@ from fastai.vision.all import *
 from cifar_hrf.source import *
 from cifar_hrf.transforms import *
 from cifar_hrf.loaders import *
+from cifar_hrf.layers import *
 from cifar_hrf.models import *
 from cifar_hrf.schedule import *
 from cifar_hrf.lr_range import *

@@ -12,7 +12,7 @@ from fastai.vision.all import *
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
 from .source import InputError, _check_whole
-from .models import _evaluated
+from .models import evaluating
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
 def _check_history(df, *columns):
@@ -226,7 +226,7 @@ def gradcam(
             maps.append(o)
             return o.clone() # lest a layer after it changes the map in place
     hooks = [m.register_forward_hook(note) for k,m in named.items() if layer is None or k==name]
-    with _evaluated(model, hooks), torch.enable_grad():
+    with evaluating(model, hooks), torch.enable_grad():
         p = next(model.parameters())
         out = model(x.detach().as_subclass(Tensor).to(p.device, p.dtype).requires_grad_()) # so that a frozen model has gradients too
         n,c = out.shape

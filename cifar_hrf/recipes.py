@@ -9,6 +9,7 @@ __all__ = ['recipes', 'Recipe', 'parse_fields', 'get_recipe', 'compare_recipes']
 import ast, dataclasses, difflib, inspect
 from fastai.vision.all import *
 from .source import InputError, known_stats
+from .layers import *
 from .models import *
 from .schedule import *
 from .lr_range import *

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 import cifar_hrf
 from .source import *
 from .loaders import *
-from .models import whiten_
+from .layers import whiten_
 from .schedule import *
 from .lr_range import *
 from .learner import *
