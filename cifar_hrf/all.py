@@ -8,7 +8,9 @@ from cifar_hrf.models import *
 from cifar_hrf.schedule import *
 from cifar_hrf.lr_range import *
 from cifar_hrf.learner import *
-from cifar_hrf.recipes import *
+from cifar_hrf.recipe import *
+from cifar_hrf.zoo import *
+from cifar_hrf.writeups import *
 from cifar_hrf.interpret import *
 from cifar_hrf.train import *
 from cifar_hrf.receptive_field import *

@@ -16,7 +16,8 @@ from .models import *
 from .schedule import *
 from .lr_range import *
 from .learner import *
-from .recipes import *
+from .recipe import *
+from .zoo import *
 from .train import *
 
 # %% ../nbs/12_bench.ipynb #b3c00008
