@@ -14,8 +14,10 @@ from .source import *
 from .loaders import *
 from .models import *
 from .schedule import *
+from .lr_range import *
 from .learner import *
-from .recipes import *
+from .recipe import *
+from .zoo import *
 from .train import *
 
 # %% ../nbs/12_bench.ipynb #b3c00008

@@ -17,7 +17,7 @@ from fastai.callback.core import _inner_loop
 from fastai.callback.channelslast import ChannelsLast
 from .source import InputError, _check_whole, show_progress, whole
 from .loaders import clean_batches
-from .schedule import _autocast_kept
+from .lr_range import _autocast_kept
 
 # %% ../nbs/05_learner.ipynb #54cfd727
 def _device(dls): return torch.device(dls.device or 'cpu') if hasattr(dls, 'device') else default_device() # PyTorch's loaders name none

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 from .source import InputError
-from .models import _evaluated, custom_resnet, resnet56
+from .models import evaluating, custom_resnet, resnet56
 from .train import _figure, _whole, _write, command
 
 # %% ../nbs/09_receptive_field.ipynb #151cc88e
@@ -517,7 +517,7 @@ def _trace(model, x, keep=False):
         hooks += [m.register_forward_pre_hook(lambda m,a,k,n=n: tracer.enter(n, m, a, k), with_kwargs=True),
                   m.register_forward_hook(tracer.leave, with_kwargs=True)]
     try:
-        with _evaluated(model, hooks), torch.random.fork_rng(devices=[]), tracer: model(x)
+        with evaluating(model, hooks), torch.random.fork_rng(devices=[]), tracer: model(x)
     except InputError: raise
     except Exception as e:
         name = tracer.stack[-1][0] if tracer.stack else ''

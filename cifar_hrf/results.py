@@ -13,7 +13,9 @@ from safetensors import SafetensorError, safe_open
 from scipy import special, stats
 import cifar_hrf
 from .source import InputError
-from .recipes import *
+from .recipe import *
+from .zoo import *
+from .writeups import *
 from .train import *
 from .train import _readers, _write
 
@@ -59,8 +61,8 @@ def _resumed_elsewhere(path, env):
                     'so it is not the same to the last bit as one that was not'
 
 def _changed(recipe): # against the recipe of that name, or against the defaults if there is none
-    named = dataclasses.asdict(recipes.get(recipe.name) or Recipe(recipe.name))
-    return ' '.join(f'{k}={v}' for k,v in dataclasses.asdict(recipe).items() if v!=named[k] and k not in ('about','lr_test'))
+    named = (recipes.get(recipe.name) or Recipe(recipe.name)).model_dump()
+    return ' '.join(f'{k}={v}' for k,v in recipe.model_dump().items() if v!=named[k] and k not in ('about','group','lr_test'))
 
 def _run_row(path, run):
     "The row of the run folder `path`"

@@ -21,10 +21,13 @@ import cifar_hrf
 from .source import *
 from .source import is_named, source_name
 from .loaders import *
-from .models import whiten_
+from .layers import whiten_
 from .schedule import *
+from .lr_range import *
 from .learner import *
-from .recipes import *
+from .recipe import *
+from .zoo import *
+from .writeups import *
 from .interpret import *
 
 # %% ../nbs/08_train.ipynb #b8deab26
@@ -155,36 +158,12 @@ def _run_folder(out, name, figures):
             for o in made:
                 with contextlib.suppress(OSError): o.rmdir() # only if empty
 
-def make_dls(
-    recipe:Recipe, # of the run
-    source, # as in `cifar_dls`
-    device=None, # to put the images on
-) -> DataLoaders: # resident
-    "The images of `source`, transformed as `recipe` says"
-    keys = 'bs valid pad pad_mode flip alternate cutout cutout_n cutout_p cutout_fill'.split()
-    return resident(cifar_dls(source, device=device, stats=None if recipe.stats=='train' else recipe.stats, **{k: getattr(recipe, k) for k in keys}))
+def make_dls(recipe, source, device=None): return recipe.dataloaders(source, device)
 
-def _recipe_learner(recipe, dls, model, precision):
-    def biases_first(model): return [[p for n,p in model.named_parameters() if p.requires_grad and n.endswith('bias')==o] for o in (True,False)]
-    kw = dict(wd=recipe.wd) if recipe.bias_lr==1 else dict(splitter=biases_first, wd=[recipe.wd/recipe.bias_lr, recipe.wd])
-    opt = optimizers[recipe.opt]
-    if recipe.opt=='muon': opt = partial(opt, muon_lr=recipe.muon_lr)
-    return hrf_learner(dls, model, smoothing=recipe.smoothing, opt_func=opt, precision=precision, **kw)
+def _learner(recipe, dls, seed, precision=None): return recipe.learner(dls, seed, precision=precision)
 
 def _stateful(os): # type: a callback passes on what it has not
     return [(f'{i} {type(o).__name__}', o) for i,o in enumerate(os) if hasattr(type(o), 'load_state_dict')]
-
-def _learner(recipe, dls, seed, precision=None):
-    "The untrained learner of a recipe; the same for the same seed, whatever was done before"
-    set_seed(seed)
-    dls = copy(dls)
-    dls.loaders = [dl.new() for dl in dls.loaders] # with a random state of their own
-    for _,t in _stateful(dls.train.after_batch.fs): t.load_state_dict({}) # which images were mirrored, in another run
-    model = recipe.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
-    if recipe.stem=='whiten':
-        whiten_(next(m for m in model.modules() if isinstance(m, nn.Conv2d)), torch.cat([x for x,_ in clean_batches(dls, 5000)]), eps=recipe.whiten_eps)
-    if recipe.loop=='graph' and dls.device.type!='cuda': raise InputError('loop=graph: needs a GPU; use eager, or compile')
-    return _recipe_learner(recipe, dls, model, precision or recipe.precision).fast(compile=recipe.loop=='compile', graph=recipe.loop=='graph')
 
 def _write_setting(run, recipe, learn, source, seed):
     "What is run, and on what"
@@ -326,7 +305,7 @@ def _resume_command(run, source):
     return f'hrf_train --resume {shlex.quote(str(run))}' + ('' if is_named(source) else f' --data {shlex.quote(folder)}')
 
 def _of(recipe, seed): # by what is not `Recipe`'s default: a field that comes with a later version changes nothing
-    d,usual = [json.loads(o.to_json()) for o in (recipe.replace(about=''), Recipe(recipe.name))]
+    d,usual = [json.loads(o.to_json()) for o in (recipe.replace(about='', group=''), Recipe(recipe.name))]
     return hashlib.blake2b(f'{ {k: v for k,v in d.items() if v!=usual[k]} } {seed}'.encode(), digest_size=16).hexdigest()
 
 def _as_recipe(recipe): return get_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -477,7 +456,7 @@ class Run:
         "A `Learner` with this run's data, weights and precision"
         dls = make_dls(self.recipe, source)
         _same_images(dls, self.env, source, self.path)
-        learn = _recipe_learner(self.recipe, dls, self.model, self.env['precision'])
+        learn = self.recipe.learner(dls, model=self.model, precision=self.env['precision'])
         learn.model.to(learn.dls.device)
         return learn
 

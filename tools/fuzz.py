@@ -2,14 +2,13 @@
 Nothing that was there may be lost, and nothing that data say may be run."""
 import io, json, multiprocessing, os, pickle, random, re, shutil, struct, subprocess, sys, tempfile, traceback, zipfile
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import fields
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
-from cifar_hrf.recipes import Recipe
+from cifar_hrf.recipe import Recipe
 from cifar_hrf.results import hrf_results
 from cifar_hrf.source import CIFAR10_CLASSES
 from cifar_hrf.train import command, hrf_train, load_run
@@ -145,7 +144,7 @@ def corrupt_run(path, chance):
     return f'{f.name}: {chance.choice(own+anywhere)(f, chance)}'
 
 def random_setting(chance):
-    k = chance.choice([f.name for f in fields(Recipe) if f.name not in ('name','about')]+['nope'])
+    k = chance.choice([o for o in Recipe.model_fields if o not in ('name','about','group')]+['nope'])
     v = chance.choice([*map(str, odd_values), '(1,2,3)', '(.9,.9,.9)', '1e9', 'cos', 'linear', 'lite_net', 'grouped', 'muon', '2', '.01', '(', "[]*99**9", '9**9**9'])
     return f'{k}={v}'.replace('\0', '')
 

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from fastprogress.fastprogress import progress_bar
 from safetensors.torch import load_file
-from cifar_hrf.recipes import recipes
+from cifar_hrf.zoo import recipes
 from cifar_hrf.source import digits_path
 from cifar_hrf.train import environment, load_run
 
