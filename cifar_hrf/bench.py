@@ -227,6 +227,6 @@ def hrf_bench(
         env = environment(torch.device(default_device()), 0)
         def save(df):
             df = df.assign(data=Path(source).name, **{k: env[k] for k in 'cpu gpu threads torch torchvision fastai commit dirty time'.split()})
-            with whole(Path(a.out)/'bench.csv') as f: df.to_csv(f, index=False)
+            with whole(Path(a.out)/'bench.csv') as f: df.to_csv(f, index=False, errors='backslashreplace')
         bench(source, [o.strip() for o in a.only.split(',') if o.strip()], a.against, each=save)
         print(f"\n{env['gpu'] or env['cpu']}, {env['threads']} threads; {Path(a.out)/'bench.csv'}")

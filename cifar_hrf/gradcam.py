@@ -9,7 +9,7 @@ __all__ = ['gradcam']
 import difflib
 from fastai.vision.all import *
 from .source import InputError
-from .models import _evaluated
+from .models import evaluating
 from .interpret import ImageInterpretation, plot_errors
 
 # %% ../nbs/07a_gradcam.ipynb #15d344b8
@@ -36,7 +36,7 @@ def _catch_maps(modules):
 def _map_and_grad(model, x, layer, classes):
     "Return the map of `layer` for images `x`, and the gradient of the scores of `classes` at it"
     maps,hooks = _catch_maps(_candidates(model, layer))
-    with _evaluated(model, hooks), torch.enable_grad():
+    with evaluating(model, hooks), torch.enable_grad():
         p = next(model.parameters())
         scores = model(x.detach().as_subclass(Tensor).to(p.device, p.dtype).requires_grad_())
         if not maps: raise InputError('layer: gives no map [n,channels,h,w] with several units')

@@ -6,7 +6,7 @@
 __all__ = ['holdout', 'cifar_block', 'train_stats', 'cifar_dls', 'ResidentDL', 'resident', 'clean_batches']
 
 # %% ../nbs/02_loaders.ipynb #5b4c38a4
-import itertools, types
+import hashlib, itertools, types
 from operator import attrgetter, itemgetter
 from fastai.vision.all import *
 from safetensors import SafetensorError
@@ -29,7 +29,8 @@ def holdout(
     def _split(files):
         train,test = [[i for i,f in enumerate(files) if _split_of(f)==o] for o in ('train','test')]
         if valid=='test':
-            if not test: raise InputError('no images in test/; add them, or hold out a part of the training images: valid=.1 (--set valid=.1)')
+            if not test: raise InputError('no images in test/; add them (val/ is not read; it can be renamed), '
+                                          'or hold out a part of the training images: valid=.1 (--set valid=.1)')
             return train,test
         try: return train_test_split(train, test_size=valid, stratify=[parent_label(files[i]) for i in train], random_state=seed)
         except ValueError as e: raise InputError(f'valid={valid}: cannot be held out of {len(train)} training images; {e}') from e
@@ -46,7 +47,7 @@ def cifar_block(
     cutout:int=8, # `CutOut`, in pixels; 0: none
     cutout_n=1, # its number of holes, as in `CutOut`
     cutout_p:float=1., # probability of its holes
-    cutout_fill='mean', # 'mean' of the data; 'image': the image's own; or a pixel value from 0 to 1, or one for each channel
+    cutout_fill='mean', # of the data; 'image': the image's own; or a pixel value, 0 to 1 (`CutOut`: a normalised one)
     vocab:list|None=None, # class names; by default found in the labels
 ) -> DataBlock:
     "Images in a class-folder tree: PadCrop, FlipLR, Normalize, CutOut"
@@ -57,20 +58,34 @@ def cifar_block(
     if cutout:
         early = cutout_fill!='mean' # such a hole is cut before Normalize
         tfms.append(CutOut(cutout, cutout_n, cutout_p, cutout_fill if early else 0., **(dict(order=Normalize.order-1) if early else {})))
-    return DataBlock((ImageBlock, CategoryBlock(vocab=vocab)), get_items=image_files, splitter=holdout(valid, split_seed),
-                     get_y=parent_label, batch_tfms=tfms)
+    return DataBlock((ImageBlock(RGBImage), CategoryBlock(vocab=vocab)), get_items=image_files, get_y=parent_label,
+                     splitter=holdout(valid, split_seed), batch_tfms=tfms)
 
 # %% ../nbs/02_loaders.ipynb #7dabcb5c
+def _cache_folder(cache): # a folder, or None
+    if not isinstance(cache, (type(None),bool,str,Path)): raise InputError(f'cache={cache}: needs a folder, or False')
+    return cache_path() if cache in (None,True) else Path(cache) if cache else None
+
+_cifar10_pixels = '59eb61333c26f978b0f6e922977e65dd'
+def _is_cifar10(files): # by class names, 5,000 images in each, and the pixels of every 500th
+    if list(files)!=CIFAR10_CLASSES or any(len(fs)!=5000 for fs in files.values()): return False
+    pixels = b''.join(RGBImage.create(f).tobytes() for fs in files.values() for f in fs[::500])
+    return hashlib.md5(pixels).hexdigest()==_cifar10_pixels
+
 def train_stats(
     files:dict, # {class: image files} of the training images
+    cache=None, # folder to keep the result in; by default in fastai's; False: none
+    fresh:bool=False, # compute it again and replace what was kept
 ) -> tuple: # mean and standard deviation of each channel
     "`image_stats` of `files`, known for CIFAR-10, and else kept on disk"
-    if list(files)==CIFAR10_CLASSES and sum(map(len, files.values()))==50_000: return known_stats['cifar10']
-    files = [f for fs in files.values() for f in fs]
-    kept = cache_path()/f'{fingerprint(files)}.json'
-    if not kept.exists():
-        with whole(kept) as tmp: tmp.write_text(json.dumps(image_stats(files)))
-    return json.loads(kept.read_text())
+    if _is_cifar10(files): return known_stats['cifar10']
+    files,folder = [f for fs in files.values() for f in fs],_cache_folder(cache)
+    kept = folder and folder/f'{fingerprint(files, "RGBImage")}.json'
+    if kept and kept.exists() and not fresh: return json.loads(kept.read_text())
+    stats = image_stats(files)
+    if kept:
+        with whole(kept) as tmp: tmp.write_text(json.dumps(stats))
+    return stats
 
 @delegates(cifar_block)
 def cifar_dls(
@@ -80,17 +95,16 @@ def cifar_dls(
     stats=None, # mean and standard deviation of each channel, or the name of known ones; by default those of the training images
     num_workers:int|None=None, # processes that read files; by default one for each CPU core
     device=None, # by default the GPU, if there is one
+    cache=None, # folder for the statistics, as in `train_stats`
+    fresh:bool=False, # compute the statistics again
     **kwargs
 ) -> DataLoaders:
     "`cifar_block` as `DataLoaders` that read files"
     path = data_path(source)
     if is_digits(path): kwargs['flip'] = 0
-    files = tree_files(path)['train']
-    block = cifar_block(valid=valid, stats=stats or train_stats(files), vocab=list(files), **kwargs)
-    try: dls = block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
-    except image_errors:
-        image_stats(image_files(path)) # names the file that fastai could not read
-        raise
+    files = tree_files(path, say=True)['train']
+    block = cifar_block(valid=valid, stats=stats or train_stats(files, cache, fresh), vocab=list(files), **kwargs)
+    dls = block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
     if bs<len(dls.train_ds) and len(dls.train_ds)%bs==1: dls.loaders[0] = dls.train.new(drop_last=True) # BatchNorm cannot train on one image
     return dls
 
@@ -108,7 +122,7 @@ _known = {o: _makeup(o) for o in (PadCrop, FlipLR, CutOut, NormalizeImage, IntTo
 def _alone(t): # does `t` treat an image the same, whatever else is in its batch? It is not drawn, nor prepared, once for each batch, and leaves labels alone
     if type(t) not in _known or _makeup(type(t))!=_known[type(t)] or 'encodes' in vars(t): return False # or has somebody extended it?
     own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
-    return not own_call and not (type(t) is PadCrop and t.p<1)
+    return not own_call
 
 def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU several, which take fewer calls
     return max(1, 2**24//values) if device.type=='cuda' and all(map(_alone, fs)) else 1
@@ -164,7 +178,7 @@ class ResidentDL(TfmdDL):
         images,kind,split_idx = self.images.as_subclass(Tensor),type(self.images),self.after_batch.split_idx
         usual = type(self.after_batch) is Pipeline and kind in (TensorImage,TensorImageBW) and images.ndim==4 and not isinstance(self.labels, TensorImageBase)
         known = [*itertools.takewhile(_alone, fs)] if usual else []
-        plain = _plain([t for t in known if t.split_idx in (None,split_idx) and (type(t) is PadCrop or getattr(t, 'do', True))])
+        plain = _plain([t for t in known if t.split_idx in (None,split_idx) and getattr(t, 'do', True)])
         rest = partial(compose_tfms, tfms=fs[len(known):], split_idx=split_idx) if known else self.after_batch
         with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
             for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
@@ -222,35 +236,59 @@ def _item_name(dl, i): # the path of item `i`, where it has one
 
 def _wh(x): return tuple(x.shape[:-3:-1]) # [...,h,w] -> (w,h), as people name the size of an image
 
+def _gather(dl, n): # all batches of `n` items as one tensor each; copied out one by one, as shared memory may be small
+    res,at = None,0
+    for b in show_progress(dl, f'reading {n:,} images', display=n>5000):
+        if res is None: res = [o.new_empty((n,*o.shape[1:])) for o in b]
+        for all_,o in zip(res, b):
+            if o.shape[1:]!=all_.shape[1:]: raise ValueError('items of different shapes')
+            all_[at:at+len(o)] = o
+        at += len(o)
+    return res
+
+def _item(dl, i): # item `i`; `InputError` says why there is none
+    try: res = dl.do_item(i)
+    except InputError: raise
+    except image_errors as e: raise unreadable(_item_name(dl, i), e) from e
+    if isinstance(res, tuple) and len(res)==2: return res
+    raise InputError('resident: needs one image and one label for each item')
+
+def _check_sizes(dl, first): # names an image of another shape than the first
+    for i in range(len(dl.dataset)):
+        x = _item(dl, i)[0]
+        if x.shape!=first.shape:
+            raise InputError(f'{_item_name(dl, i)}: is of size {_wh(x)}, others of {_wh(first)}; '
+                             'resize it, or use Resize')
+
 def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in order, before the batch transforms
     dl.before_iter()
-    def item(i): # item `i`, or the reason why there is none
-        try: res = dl.do_item(i)
-        except image_errors as e: raise unreadable(_item_name(dl, i), e) from e
-        if not (isinstance(res, tuple) and len(res)==2): raise InputError('resident: needs one image and one label for each item')
-        return res
-    x,again = item(0)[0],item(0)[0]
-    if not torch.equal(tensor(x), tensor(again)): raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
-    n = len(dl.dataset)
-    ordered = dl.new(bs=256, shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n), after_batch=noop, device='cpu')
-    try: batches = list(show_progress(ordered, f'reading {n:,} images', display=n>5000))
-    except Exception:
-        for i in range(n): # find the item that is to blame
-            if item(i)[0].shape!=x.shape:
-                raise InputError(f'{_item_name(dl, i)}: is of size {_wh(item(i)[0])}, others of {_wh(x)}; resize it, or use Resize') from None
-        raise
-    return [torch.cat(o) for o in zip(*batches)]
+    x,again = _item(dl, 0)[0],_item(dl, 0)[0]
+    if not torch.equal(tensor(x), tensor(again)):
+        raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
+    n,workers,failed = len(dl.dataset),dl.fake_l.num_workers,None
+    bs = max(1, min(256, 2**20//tensor(x).nbytes)) # at most 1 MB, as each worker keeps two batches in shared memory
+    ordered = partial(dl.new, bs=bs, shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n), after_batch=noop,
+                      device='cpu')
+    if workers:
+        try: return _gather(ordered(), n)
+        except Exception as e: failed = (str(e).strip() or type(e).__name__).splitlines()[-1] # without traceback
+    try: res = _gather(ordered(num_workers=0), n)
+    except InputError: raise
+    except Exception: _check_sizes(dl, x); raise
+    if failed: print(f'{workers} worker processes failed ({failed[:120]}), so {n:,} images were read without them; '
+                     'to do so from the start: num_workers=0 (--workers 0)')
+    return res
 
 def _same_items(dl, images, labels): # do some items of `dl`, read again, equal what was kept?
     dl.before_iter()
     idxs = range(0, len(images), max(1, len(images)//32))
     return all(torch.equal(tensor(a), b) for i in idxs for a,b in zip(dl.do_item(i), (images[i],labels[i])))
 
-def _resident_items(dl, cache):
+def _resident_items(dl, cache, fresh):
     files = getattr(dl.dataset, 'items', [])
     if not (cache and len(files)) or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
     kept = cache/f'{fingerprint(files, _describe(_item_tfms(dl)), Image.__version__)}.safetensors'
-    if kept.exists():
+    if kept.exists() and not fresh:
         try: res = itemgetter('images','labels')(load_file(kept))
         except (SafetensorError, OSError, KeyError): res = None
         if res and len(res[0])==len(res[1])==len(dl.dataset) and _same_items(dl, *res):
@@ -265,18 +303,18 @@ def resident(
     dls:DataLoaders, # of one image and one label an item, equal sizes, no random item transforms
     device=None, # where the images are to lie; by default the device of `dls`
     cache=None, # folder for decoded images; by default in fastai's; False: none
+    fresh:bool=False, # read the files again and replace what was kept
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
     if not isinstance(dls, DataLoaders): raise InputError(f'resident: needs DataLoaders, not {type(dls).__name__}')
-    if not isinstance(cache, (type(None),bool,str,Path)): raise InputError(f'cache={cache}: needs a folder, or False')
-    if cache in (None,True): cache = cache_path()
+    cache = _cache_folder(cache)
     for dl in dls.loaders: _check_resident(dl)
     here = getattr(dls, 'device', None) or default_device()
     try: here,device = [torch.empty(0, device=o).device for o in (here,device or here)]
     except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
     res = copy(dls)
     with seeded(): # the same random state after it, whether files were read or not
-        items = [_resident_items(dl, cache and Path(cache)) for dl in dls.loaders]
+        items = [_resident_items(dl, cache, fresh) for dl in dls.loaders]
         for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
     for dl,(x,_) in zip(dls.loaders, items):
         if x.shape[1:]!=items[0][0].shape[1:]:
@@ -295,5 +333,6 @@ def clean_batches(
     "Training images, spread over all of them, as validation would see them: in order, without augmentation"
     _check_whole('clean_batches ', 0, n=n)
     dl = dls.train
-    idxs = np.linspace(0, dl.n-1, min(n, dl.n), dtype=int).tolist()
+    last = min(dl.n, len(dl.dataset)) # a loader may go through its images several times
+    idxs = np.linspace(0, last-1, min(n, last), dtype=int).tolist()
     with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []

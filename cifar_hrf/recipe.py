@@ -222,12 +222,16 @@ def build_model(self:Recipe,
 @patch
 def dataloaders(self:Recipe,
     source, # as in `cifar_dls`
-    device=None # to hold the images; by default the GPU, if there is one
+    device=None, # to hold the images; by default the GPU, if there is one
+    num_workers:int|None=None, # processes that read files; by default one for each CPU core
+    fresh:bool=False # read all files again?
 ) -> DataLoaders: # resident
     "The images of `source`, with the recipe's transforms and batches"
     keys = 'bs valid pad pad_mode flip alternate cutout cutout_n cutout_p cutout_fill'.split()
     stats = None if self.stats=='train' else self.stats
-    return resident(cifar_dls(source, device=device, stats=stats, **{k: getattr(self, k) for k in keys}))
+    dls = cifar_dls(source, device=device, stats=stats, num_workers=num_workers, fresh=fresh,
+                    **{k: getattr(self, k) for k in keys})
+    return resident(dls, fresh=fresh)
 
 # %% ../nbs/06_recipe.ipynb #73da3d15
 def _fresh(dls):

@@ -75,7 +75,8 @@ def _data_facts(dls):
 
 # %% ../nbs/08_train.ipynb #31f69617
 def _write(path, content): # text or bytes
-    with whole(path) as f: f.write_bytes(content.encode() if isinstance(content, str) else content)
+    if isinstance(content, str): content = content.encode(errors='backslashreplace') # a path may not be UTF-8
+    with whole(path) as f: f.write_bytes(content)
 
 def _figure(path, fig):
     b = io.BytesIO()
@@ -158,7 +159,7 @@ def _run_folder(out, name, figures):
             for o in made:
                 with contextlib.suppress(OSError): o.rmdir() # only if empty
 
-def make_dls(recipe, source, device=None): return recipe.dataloaders(source, device)
+def make_dls(recipe, source, device=None, num_workers=None, fresh=False): return recipe.dataloaders(source, device, num_workers, fresh)
 
 def _learner(recipe, dls, seed, precision=None): return recipe.learner(dls, seed, precision=precision)
 
@@ -315,14 +316,15 @@ def resume_run(
     source=None, # the data it was trained on; by default those of that name
     device=None, # by default the GPU, if there is one
     cbs=None, # further callbacks, as it had them; their state begins anew, but for those with `load_state_dict`
+    **loading # `num_workers` and `fresh`, as in `make_dls`
 ) -> Path: # the run folder
     """Go on with `run` from its last checkpoint, or from its beginning, to the result that it would have had without a stop
     (but for callbacks that carry gradients or the like from one epoch into the next)"""
     start,run = time.perf_counter(),Path(os.path.expanduser(run))
     if not run.is_dir(): raise InputError(f'--resume {str(run)[:100]}: no such folder')
-    with _alone(run), tuned_convolutions(device or default_device()): return _resume(run, source, device, cbs, start)
+    with _alone(run), tuned_convolutions(device or default_device()): return _resume(run, source, device, cbs, start, loading)
 
-def _resume(run, source, device, cbs, start):
+def _resume(run, source, device, cbs, start, loading):
     if not any((run/o).exists() for o in ('recipe.json','env.json')):
         raise InputError(f'--resume {run}: not a run folder; name one of those within it, if it has some')
     recipe,env = read_recipe(run),_read_env(run)
@@ -333,7 +335,7 @@ def _resume(run, source, device, cbs, start):
         named = env['source']=='name' if 'source' in env else is_named(env['data']) # older runs have only `data`
         if not named: raise InputError(f"--resume {run}: trained on a folder {env['data']}; name it: --data FOLDER")
         source = env['data']
-    dls = make_dls(recipe, source, device)
+    dls = make_dls(recipe, source, device, **loading)
     _same_images(dls, env, source, run)
     for o in run.iterdir(): # what the run will write
         if o.suffix in ('.csv','.json','.pt','.png','.safetensors') and o.is_dir() and o.name[0]!='.': raise InputError(f'{o}: is a folder; move it away')
@@ -361,6 +363,8 @@ def train_many(
     out='runs', # folder in which each run's own folder is made
     device=None, # by default the GPU, if there is one
     cbs=None, # further callbacks, the same for all
+    num_workers:int|None=None, # as in `make_dls`
+    fresh:bool=False, # as in `make_dls`
     **fields # of the recipe, changed
 ) -> list: # the run folders
     "Train `recipe` on `source` with each of `seeds`; one that fails or diverges leaves its folder too, and the others go on"
@@ -374,7 +378,7 @@ def train_many(
         start = begin if i==0 else time.perf_counter()
         with (_run_folder(out, f'{recipe.name}-s{seed}', 'summary.json') as run,
               tuned_convolutions(device or default_device())):
-            dls = dls or make_dls(recipe, source, device)
+            dls = dls or make_dls(recipe, source, device, num_workers, fresh)
             learn = _learner(recipe, dls, seed)
             _write_setting(run, recipe, learn, source, seed)
             if len(seeds)>1: print(f'seed {seed}, run {i+1} of {len(seeds)}')
@@ -397,7 +401,7 @@ def train(
     out='runs', # folder in which the run's own folder is made
     device=None, # by default the GPU, if there is one
     cbs=None, # further callbacks
-    **fields # of the recipe, changed
+    **fields # of the recipe, changed; or `num_workers`, `fresh`, as in `make_dls`
 ) -> Path: # the run folder
     "Train `recipe` on `source` and leave all figures in a new run folder; stopped or diverged, those of the epochs done"
     return train_many(recipe, source, [seed], out, device, cbs, **fields)[0]
@@ -410,6 +414,8 @@ def find_lr(
     out='runs', # folder in which the test's own folder is made
     device=None, # by default the GPU, if there is one
     seeds=3, # so many times with other order and augmentation, the same weights
+    num_workers:int|None=None, # as in `make_dls`
+    fresh:bool=False, # as in `make_dls`
     **kwargs
 ) -> Path: # the folder
     "Run the LR range test on the untrained network of `recipe`, as its `lr_test` says or `kwargs`"
@@ -417,7 +423,7 @@ def find_lr(
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
     recipe = _as_shown(recipe, source)
     with _run_folder(out, f'{recipe.name}-find', 'lr_range.csv') as run:
-        learn = _learner(recipe, make_dls(recipe, source, device), 0)
+        learn = _learner(recipe, make_dls(recipe, source, device, num_workers, fresh), 0)
         kwargs = merge({k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}, kwargs) # an end replaces a factor
         res = learn.lr_range_test(seeds=seeds, ratios=[recipe.bias_lr,1.] if recipe.bias_lr!=1 else None, **kwargs)
         _write_setting(run, recipe, learn, source, 0)
@@ -515,6 +521,8 @@ def _whole(low, high=10**6):
 def _shared_options(p): # by commands on a recipe
     p.add_argument('--recipe', default='auto', help='name of a recipe; auto: spec on a GPU, lite on a CPU, digits for the digits')
     p.add_argument('--data', default='auto', help='cifar10, digits, a folder with train/ and test/, cifar-10-batches-py, or its .tar.gz')
+    p.add_argument('--workers', type=_whole(0, 256), dest='num_workers', help='processes to read images (one a core)')
+    p.add_argument('--fresh', action='store_true', help='read all images again, even where those kept seem up to date')
     p.add_argument('--out', default='runs', help="folder for the run's own folder")
     p.add_argument('--set', nargs='+', action='extend', default=[], metavar='field=value', help="other fields of the recipe; see hrf_train --show")
 
@@ -552,13 +560,14 @@ def hrf_train(
         p.add_argument('--show', action='store_true', help='print the whole recipe')
         a = p.parse_args(args)
         if a.list: return print(list_recipes())
+        loading = dict(num_workers=a.num_workers, fresh=a.fresh)
         if a.resume is not None:
             for k in 'recipe epochs seed seeds out set show'.split():
                 if getattr(a, k)!=p.get_default(k): raise InputError(f'--{k}: the run that goes on has its own; leave it out beside --resume')
-            return _report([resume_run(a.resume, None if a.data=='auto' else a.data)])
+            return _report([resume_run(a.resume, None if a.data=='auto' else a.data, **loading)])
         recipe,source = _choose(a, **(dict(epochs=a.epochs) if a.epochs else {}))
         if a.show: return print(recipe.to_json())
-        _report(train_many(recipe, source, range(a.seed, a.seed+(a.seeds or 1)), a.out))
+        _report(train_many(recipe, source, range(a.seed, a.seed+(a.seeds or 1)), a.out, **loading))
 
 def _report(paths):
     "Say how runs went; exit status 1 if one of them has no accuracy"

@@ -15,37 +15,6 @@ def _plainly(t, x): # `t.plain` on a batch of images as a plain tensor, which sp
     if y.ndim!=4: raise InputError(f'a batch of images [n,c,h,w] is needed, not {tuple(y.shape)}; use it in batch_tfms')
     return t.plain(y).as_subclass(type(x))
 
-class PadCrop(RandTransform):
-    "Random crop of the image's own size after padding by `pad` pixels, drawn for each image"
-    def __init__(self,
-        pad:int=4, # pixels on each side
-        mode:str='reflect', # 'reflect', 'edge', or 'constant': 0 after Normalize, the mean of the data
-        **kwargs
-    ):
-        _check_whole('PadCrop ', 0, pad=pad)
-        if mode not in ('reflect','edge','constant'): raise InputError(f'PadCrop mode={mode}: needs one of reflect, edge, constant')
-        super().__init__(**merge(dict(order=100 if mode=='constant' else 5), kwargs))
-        store_attr('pad,mode')
-
-    def _index(self, b, n, device): # b images, n pixels -> where each pixel comes from [b,n]; which of them lie outside
-        if self.mode=='reflect' and self.pad>=n: raise InputError(f'PadCrop pad={self.pad}: reflection needs less than the image has, {n}')
-        i = torch.arange(n, device=device) + torch.randint(-self.pad, self.pad+1, (b,1), device=device)
-        if self.mode=='reflect': return n-1-(n-1-i.abs()).abs(), None
-        return i.clamp(0, n-1), (i<0)|(i>=n)
-
-    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], any dtype
-
-    def plain(self, y, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
-        b,c,h,w = y.shape
-        (rows,out_r),(cols,out_c) = self._index(b, h, y.device), self._index(b, w, y.device)
-        if flip:
-            turned = flip.drawn(y)[:,0,0]
-            cols,out_c = [o if o is None else torch.where(turned, o.flip(1), o) for o in (cols,out_c)]
-        idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
-        y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
-        return y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0) if self.mode=='constant' else y
-
-# %% ../nbs/01_transforms.ipynb #f87f3b42
 def _images(p, x): # each image with probability p -> [b,1,1,1], True where it was drawn
     return (torch.rand(len(x), device=x.device)<p).view(-1,1,1,1)
 
@@ -55,6 +24,40 @@ def _check_p(nm, p):
 class _EachImage(RandTransform): # `p` is that of an image, not of the batch
     def before_call(self, b, split_idx): pass
 
+class PadCrop(_EachImage):
+    "Random crop of the image's own size after padding by `pad` pixels, drawn for each image"
+    def __init__(self,
+        pad:int=4, # pixels on each side
+        mode:str='reflect', # 'reflect', 'edge', or 'constant': 0 after Normalize, the mean of the data
+        p:float=1., # probability for each image
+        **kwargs
+    ):
+        _check_whole('PadCrop ', 0, pad=pad)
+        if mode not in ('reflect','edge','constant'): raise InputError(f'PadCrop mode={mode}: needs one of reflect, edge, constant')
+        _check_p('PadCrop', p)
+        super().__init__(**merge(dict(p=p, order=100 if mode=='constant' else 5), kwargs))
+        store_attr('pad,mode')
+
+    def _index(self, b, n, device, drawn): # b images, n pixels, which to crop -> source of each pixel [b,n]; which are outside
+        if self.mode=='reflect' and self.pad>=n: raise InputError(f'PadCrop pad={self.pad}: reflection needs less than the image has, {n}')
+        i = torch.arange(n, device=device) + torch.randint(-self.pad, self.pad+1, (b,1), device=device)*drawn
+        if self.mode=='reflect': return n-1-(n-1-i.abs()).abs(), None
+        return i.clamp(0, n-1), (i<0)|(i>=n)
+
+    def encodes(self, x:TensorImage): return _plainly(self, x) # [b,c,h,w], any dtype
+
+    def plain(self, y, flip=None): # also mirrored where the `FlipLR` `flip` says so: the same gather
+        b,c,h,w = y.shape
+        drawn = _images(self.p, y)[:,0,0] if self.p<1 else 1
+        (rows,out_r),(cols,out_c) = [self._index(b, o, y.device, drawn) for o in (h,w)]
+        if flip:
+            turned = flip.drawn(y)[:,0,0]
+            cols,out_c = [o if o is None else torch.where(turned, o.flip(1), o) for o in (cols,out_c)]
+        idx = (rows[:,:,None]*w + cols[:,None]).view(b,1,h*w).expand(b,c,h*w)
+        y = y.reshape(b,c,h*w).gather(2, idx).view(b,c,h,w)
+        return y.masked_fill((out_r[:,:,None] | out_c[:,None])[:,None], 0) if self.mode=='constant' else y
+
+# %% ../nbs/01_transforms.ipynb #f87f3b42
 class FlipLR(_EachImage):
     "Mirror left and right, drawn for each image"
     def __init__(self,
@@ -93,8 +96,8 @@ class CutOut(_EachImage):
     def __init__(self,
         size:int=8, # side of a hole in pixels
         n=1, # holes in an image, or a pair: at least and at most so many; they may overlap
-        p:float=1., # probability that an image gets its holes
-        fill=0., # value, or one for each channel; after Normalize, 0 is the mean of the data; or 'image': the image's own mean
+        p:float=1., # probability for each image
+        fill=0., # normalised value, (pixel-mean)/std, or one a channel: 0 is the data's mean; 'image': the image's own
         overhang:bool=False, # may a hole reach over the border, as in the paper?
         **kwargs
     ):

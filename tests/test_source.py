@@ -1,0 +1,90 @@
+"Images as they are read, trees that are not as they should be, names that are not UTF-8."
+import os, sys
+from pathlib import Path
+import numpy as np, pytest
+from PIL import Image
+from cifar_hrf.loaders import cifar_block, cifar_dls, resident
+from cifar_hrf.source import InputError, image_stats, tree_files
+from cifar_hrf.train import _write
+
+@pytest.fixture
+def tree(tmp_path):
+    "A function that saves the image `im` four times, in two classes, and returns the tree's path"
+    def make(im, suffix='.png', **kwargs):
+        for c in 'ab':
+            (tmp_path/'train'/c).mkdir(parents=True)
+            for i in range(2): im.save(tmp_path/'train'/c/f'{i}{suffix}', **kwargs)
+        return tmp_path
+    return make
+
+def files_of(path): return [f for fs in tree_files(path)['train'].values() for f in fs]
+def read(path): return np.asarray(cifar_block(valid=2, stats='cifar10').datasets(path).train[0][0])
+
+ramp = np.arange(0, 65536, 16).astype(np.uint16).reshape(64,64)
+
+@pytest.mark.parametrize('suffix', ['.png','.tif','.pgm'])
+def test_16_bits_are_scaled(tree, suffix):
+    path = tree(Image.fromarray(ramp), suffix)
+    for c in range(3): np.testing.assert_array_equal(read(path)[...,c], ramp//256)
+    np.testing.assert_allclose(image_stats(files_of(path))[0], (ramp//256).mean()/255)
+
+@pytest.mark.parametrize('dtype', [np.float32,np.int32])
+def test_pixels_without_a_range_are_refused(tree, dtype):
+    path = tree(Image.fromarray(np.linspace(0, 1, 64, dtype=dtype).reshape(8,8)), '.tif')
+    for f in (lambda: read(path)), (lambda: image_stats(files_of(path))), (lambda: cifar_dls(path, bs=2, num_workers=0)):
+        with pytest.raises(InputError, match=r'[ab]/[01].tif: .*no fixed range; save them with 8 or 16 bits'): f()
+
+turned = {2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1], 5: lambda x: x.transpose(1,0,2),
+          6: lambda x: np.rot90(x, -1), 7: lambda x: np.rot90(x, 2).transpose(1,0,2), 8: lambda x: np.rot90(x)}
+
+@pytest.mark.parametrize('orientation', turned)
+def test_exif_orientation(tree, tmp_path, orientation):
+    x = np.random.default_rng(0).integers(0, 256, (8,12,3), np.uint8)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    path,upright = tree(Image.fromarray(x), exif=exif),turned[orientation](x)
+    np.testing.assert_array_equal(read(path), upright)
+    for _ in range(2): # read, then from the cache
+        images = resident(cifar_dls(path, bs=2, valid=2, num_workers=0), cache=tmp_path/'cache').train.images
+        np.testing.assert_array_equal(images[0].permute(1,2,0), upright)
+
+def test_image_in_memory_is_read_like_a_file(tree):
+    "As an app gives it to `predict`"
+    path = tree(Image.fromarray(ramp))
+    f = files_of(path)[0]
+    x, = cifar_dls(path, bs=2, valid=2, num_workers=0).test_dl([f, f.read_bytes(), Image.open(f)]).one_batch()
+    assert (x[0]==x[1]).all() and (x[0]==x[2]).all() and len(x[0].unique())==256
+
+@pytest.mark.skipif(sys.platform!='linux', reason='other systems have no such names')
+def test_names_that_are_not_utf8(class_folders, tmp_path):
+    path = class_folders(splits=['train'])
+    os.rename(path/'train/a/0.png', os.fsencode(path/'train/a')+b'/caf\xe9.png')
+    first,second = [resident(cifar_dls(path, bs=2, valid=2, num_workers=0), cache=tmp_path/'cache') for _ in range(2)]
+    assert (first.train.images==second.train.images).all() and len(first.train.images)==6
+    os.rename(path/'train/b', os.fsencode(path/'train')+b'/\xe9')
+    with pytest.raises(InputError, match='not UTF-8.* rename the folder'): tree_files(path)
+
+def test_table_with_a_path_that_is_not_utf8(tmp_path):
+    _write(tmp_path/'a.csv', 'data,d\udce9')
+    assert (tmp_path/'a.csv').read_text()=='data,d\\udce9'
+
+def test_images_below_a_class_are_left_out_aloud(class_folders, capsys):
+    path = class_folders()
+    (path/'train/a/more/deep').mkdir(parents=True)
+    for f in 'a/more/0.png','a/more/deep/1.png','2.png': os.rename(path/'train/b'/Path(f).name, path/'train'/f)
+    assert len(cifar_dls(path, bs=2, valid='test', num_workers=0).train_ds)==5
+    said = capsys.readouterr().out
+    assert said.count('\n')==1 and '3 images are left out' in said and str(path) in said
+
+def test_images_one_folder_too_deep(class_folders):
+    "As in Tiny ImageNet: train/<class>/images/, flat val/ and test/"
+    path = class_folders(classes=['images'], splits=['train/a','train/b','val','test'])
+    with pytest.raises(InputError, match='train/a: .*4 in folders below.* move') as e: tree_files(path)
+    assert 'remove' not in str(e.value)
+    for c in 'ab':
+        for f in (path/f'train/{c}/images').iterdir(): os.rename(f, path/f'train/{c}'/f.name)
+    with pytest.raises(InputError, match='test/images: no such class in train/; .*val') as e: tree_files(path)
+    assert 'remove' not in str(e.value)
+    os.rename(path/'test', path/'unlabelled')
+    assert len(cifar_dls(path, bs=2, valid=2, num_workers=0).train_ds)==6
+    with pytest.raises(InputError, match='no images in test/.*val/'): cifar_dls(path, bs=2, valid='test', num_workers=0)
