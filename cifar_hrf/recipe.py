@@ -51,16 +51,16 @@ class _NetworkFields(_NameFields):
     model:key_of(models) = 'custom_resnet'
     conv:Literal['dense','grouped'] = 'dense'
     width:Channels = 64
-    widths:_Widths = (32,128,128) # of `lite_net`
     act:key_of(activations) = 'relu'
     dropout:Below1 = 0.
     pool_after:Literal['conv','act'] = 'conv'
     skip:Literal['once','none'] = 'once'
     last_pool:Literal['max','avg'] = 'max'
     bias:Literal['head','none'] = 'head'
+    stem:Literal['conv','whiten'] = 'conv' # 'whiten': the first layer is set by `whiten_`
     norm:key_of(norms) = 'batch'
     scale:Above0 = 1. # of the logits
-    stem:Literal['conv','whiten'] = 'conv' # 'whiten': the first layer is set by `whiten_`
+    widths:_Widths = (32,128,128) # of `lite_net`
 
 # %% ../nbs/06_recipe.ipynb #78bcf431
 class _UpdateFields(_NetworkFields):
@@ -69,26 +69,25 @@ class _UpdateFields(_NetworkFields):
     epochs:Count = 24
     bs:Count = 512 # images in a training batch
     opt:key_of(optimizers) = 'nesterov'
+    ema:Below1 = 0. # decay of the average of the weights, as in `EMA`; 0: none
+    tta:Literal['none','mirror','six'] = 'none' # views in evaluation, reported apart, as in `TTA`
     wd:From0 = 5e-4 # weight decay, of all parameters
     bias_lr:Annotated[float, Field(ge=1e-6, le=1e6)] = 1. # factor on the rate of biases, divisor of their weight decay
     muon_lr:Above0 = .24 # factor on the rate of filters, with opt='muon'
     smoothing:Below1 = 0. # label smoothing
-    ema:Below1 = 0. # decay of the average of the weights, as in `EMA`; 0: none
-    precision:Literal['auto','fp32','bf16','fp16'] = 'auto' # fp16 needs a GPU
-    loop:Literal['eager','compile'] = 'eager' # 'compile' changes speed and rounding
 
 # %% ../nbs/06_recipe.ipynb #70495933
 _Moms = Annotated[tuple[Below1,Below1,Below1] | None,
                   Field(description='needs three numbers from 0 to less than 1, or None')]
 
 class _ScheduleFields(_UpdateFields):
-    shape:key_of(schedules) = 'cos'
     lr_max:Above0 = .4 # LRMAX, the peak
     lr_min:From0 = .004 # LRMIN, the start
     lr_final:From0 = .004 # the end; equal to `lr_min` there is no annihilation
     pct_start:Share = 5/24 # share of the run before the peak
     annihilate_epochs:From0 = 0. # length of a last phase from `lr_min` to `lr_final`
     floor_epochs:From0 = 0. # or of one at `lr_final`
+    shape:key_of(schedules) = 'cos'
     grid:Literal['fastai','torch','dawn'] = 'fastai'
     moms:_Moms = (.95,.85,.95) # momentum, or Adam's β1, at start, peak and end; None: the optimizer's
     lr_test:dict = {}
@@ -102,8 +101,6 @@ _Holes = Annotated[Count | tuple[Count,Count], AfterValidator(_in_order),
                    Field(description='needs a whole number, 1 or more, or two in order')]
 _Fill  = Annotated[Literal['mean','image'] | Share | tuple[Share,Share,Share],
                    Field(description="needs 'mean', 'image', a number from 0 to 1, or three")]
-_Valid = Annotated[Literal['test'] | Count | Annotated[float, Field(gt=0, lt=1)],
-                   Field(description="needs 'test', a share below 1, or a number of images")]
 
 class _DataFields(_ScheduleFields):
     pad:Pixels = 4 # of `PadCrop`; 0: none
@@ -115,8 +112,15 @@ class _DataFields(_ScheduleFields):
     cutout_p:Share = 1. # probability of the holes
     cutout_fill:_Fill = 'mean'
     stats:Literal[('train','image',*known_stats)] = 'train' # to normalise with; 'train': those of the training images
+
+# %% ../nbs/06_recipe.ipynb #580c079d
+_Valid = Annotated[Literal['test'] | Count | Annotated[float, Field(gt=0, lt=1)],
+                   Field(description="needs 'test', a share below 1, or a number of images")]
+
+class _RunFields(_DataFields):
     valid:_Valid = 'test' # the test images, or this share or number of the training images, held out
-    tta:Literal['none','mirror','six'] = 'none' # views in evaluation, reported apart, as in `TTA`
+    precision:Literal['auto','fp32','bf16','fp16'] = 'auto' # fp16 needs a GPU
+    loop:Literal['eager','compile'] = 'eager' # 'compile' changes speed and rounding
 
 # %% ../nbs/06_recipe.ipynb #5bd9d0fe
 def _one_line(e:ValidationError, fields):
@@ -144,7 +148,7 @@ def _check_network(r):
 # %% ../nbs/06_recipe.ipynb #c31def4f
 _lr_test_options = set(inspect.signature(Learner.lr_range_test).parameters)-{'self','seeds','ratios'}
 
-class Recipe(_DataFields):
+class Recipe(_RunFields):
     "Everything that decides the result of a training run, except the images and the seed"
     def __init__(self, name:str, about:str='', **fields):
         try: super().__init__(name=name, about=about, **fields)

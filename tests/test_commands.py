@@ -2,7 +2,7 @@
 import io, os, re, sys
 import pytest
 from cifar_hrf import source
-from cifar_hrf.recipes import recipes
+from cifar_hrf.recipe import recipes
 from cifar_hrf.source import cifar_path, show_progress
 from cifar_hrf.train import hrf_find, hrf_train, load_run
 

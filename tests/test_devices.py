@@ -7,8 +7,9 @@ from cifar_hrf import bench, loaders, train as runs
 from cifar_hrf.interpret import ImageInterpretation
 from cifar_hrf.learner import hrf_learner
 from cifar_hrf.loaders import cifar_dls, clean_batches, resident
-from cifar_hrf.models import custom_resnet, whiten_
-from cifar_hrf.recipes import get_recipe
+from cifar_hrf.layers import whiten_
+from cifar_hrf.models import custom_resnet
+from cifar_hrf.recipe import get_recipe
 
 @pytest.fixture
 def mac_random(monkeypatch):

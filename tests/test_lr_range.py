@@ -1,7 +1,7 @@
 "What the LR range test leaves alone."
 import numpy as np, pytest, torch
 from fastai.vision.all import CrossEntropyLossFlat, DataLoaders, Datasets, Learner, Tensor, Transform, nn, tensor
-from cifar_hrf.schedule import LRRangeTest
+from cifar_hrf.lr_range import LRRangeTest
 
 class NoCopy(Tensor):
     "A tensor that must not be copied"

@@ -6,7 +6,7 @@ from torch import nn, tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from cifar_hrf.models import lite_net
 from cifar_hrf.receptive_field import receptive_field
-from cifar_hrf.recipes import recipes
+from cifar_hrf.recipe import recipes
 
 class Operations(TorchDispatchMode):
     "Notes the name of each operation, those of the backward pass included"

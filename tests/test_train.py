@@ -2,7 +2,7 @@
 import contextlib, dataclasses, inspect, json
 import pytest
 from fastai.vision.all import Callback, Learner, Path
-from cifar_hrf.recipes import Recipe, get_recipe, recipes
+from cifar_hrf.recipe import Recipe, get_recipe, recipes
 from cifar_hrf.results import read_runs
 from cifar_hrf.source import InputError
 from cifar_hrf.train import find_lr, load_run, resume_run, train, train_many
