@@ -104,7 +104,7 @@ def _table_rows(path):
     try: df = pd.read_csv(path)
     except (OSError, ValueError) as e: raise InputError(f'{path}: not a table of runs ({" ".join(str(e).split())[:80]})') from e
     if lacks := [k for k in ('recipe','seed','accuracy') if k not in df]: raise InputError(f"{path}: not a table of runs (it has no column {', '.join(lacks)})")
-    if 'changed' in df: df['changed'] = df.changed.astype(object).fillna('').str.replace(r'\bout=', 'output=', regex=True) # a field's former name
+    if 'changed' in df: df['changed'] = df.changed.astype(object).fillna('')
     rows = df.astype(object).where(df.notna(), None).to_dict('records')
     for i,row in enumerate(rows, 1):
         if odd := _odd(row): raise InputError(f'{path}: {odd} in row {i}: no such figure in a run; accuracies are shares between 0 and 1')

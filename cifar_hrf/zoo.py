@@ -41,7 +41,7 @@ _cpu('small', 'the net of lite without its tricks', model='lite_net', act='gelu'
 
 # %% ../nbs/06a_zoo.ipynb #0fc083a8
 _gpu = partial(add_recipe, 'a GPU')
-_gpu('fast10', "the brief's network in 10 epochs, with all that helps; aims at 94% with two views", base='bag',
+_gpu('fast10', "the brief's network in 10 epochs; aims at 94% with two views", base='bag',
      norm='shift', alternate=True, init='dirac', opt='muon', ema=0., lr_max=.4, lr_min=.08, lr_final=0., floor_epochs=0)
 _gpu('best', 'the same in 24 epochs; aims at 95%', base='fast10', epochs=24, cutout=8, tta='none')
 _gpu('record', 'airbench with Muon for the filters: aims at 94% in the shortest time', base='airbench',
