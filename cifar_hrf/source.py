@@ -85,7 +85,7 @@ def _check_class(d, files): # a class folder and its images
 def _say_left_out(path, files): # which images of a tree are in no class folder, or in one below
     out = [f for o in files for f in (*_listing(path/o)[0], *(f for c in files[o] for f in _below(path/o/c)))]
     if out: print(f'{path}: {len(out):,} images are left out, like those in {out[0].parent.relative_to(path)}/, '
-                  'as they do not lie in a class folder itself; to use them, move them to train/<class>/ or test/<class>/')
+                  'as they do not lie in a class folder itself; to use them, move them there: train/<class>/<image>')
 
 def tree_files(
     path:str|Path, # class-folder tree
