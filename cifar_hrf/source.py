@@ -119,7 +119,7 @@ def _check_class(d, files): # a class folder and its images
 def _say_left_out(path, files): # which images of a tree are in no class folder, or in one below
     out = [f for o in files for f in (*_listing(path/o)[0], *(f for c in files[o] for f in _below(path/o/c)))]
     if out: print(f'{path}: {len(out):,} images are left out, like those in {out[0].parent.relative_to(path)}/, '
-                  'as they do not lie in a class folder itself; to use them, move them to train/<class>/ or test/<class>/')
+                  'as they do not lie in a class folder itself; to use them, move them there: train/<class>/<image>')
 
 def tree_files(
     path:str|Path, # class-folder tree
@@ -318,7 +318,7 @@ def _eight_bits(im, format): # Pillow has its own way to do this for colours onl
 class RGBImage(PILImage):
     "A `PILImage` that is upright by its EXIF data and has 8 bits a channel, scaled from 16 where need be"
     @classmethod
-    def create(cls, fn, **kwargs): # a path, bytes, an open file, a PIL image, or pixels
+    def create(cls, fn:Path|str|Tensor|np.ndarray|bytes|Image.Image, **kwargs): # fastai reads these types, for `predict`
         if isinstance(fn, (Tensor,np.ndarray)): return super().create(fn, **kwargs)
         try:
             im = fn if isinstance(fn, Image.Image) else Image.open(io.BytesIO(fn) if isinstance(fn, bytes) else fn)

@@ -38,7 +38,7 @@ class PadCrop(_EachImage):
         super().__init__(**merge(dict(p=p, order=100 if mode=='constant' else 5), kwargs))
         store_attr('pad,mode')
 
-    def _index(self, b, n, device, drawn): # b images, n pixels, which to crop -> source of each pixel [b,n]; which are outside
+    def _index(self, b, n, device, drawn): # b images, n pixels, which to crop -> source of each [b,n]; which are outside
         if self.mode=='reflect' and self.pad>=n: raise InputError(f'PadCrop pad={self.pad}: reflection needs less than the image has, {n}')
         i = torch.arange(n, device=device) + torch.randint(-self.pad, self.pad+1, (b,1), device=device)*drawn
         if self.mode=='reflect': return n-1-(n-1-i.abs()).abs(), None

@@ -3,7 +3,7 @@ import os, weakref
 import numpy as np, pytest, torch
 from fastai.data.core import TfmdDL
 from PIL import Image
-from cifar_hrf import loaders, train
+from cifar_hrf import loaders, recipe, train
 from cifar_hrf.loaders import cifar_dls, clean_batches, resident
 from cifar_hrf.source import CIFAR10_CLASSES, InputError, known_stats
 
@@ -89,6 +89,6 @@ def test_options_reach_the_loaders(command, monkeypatch, tmp_path):
     def stop(source, **kwargs):
         given.update(kwargs)
         raise InputError('seen enough')
-    monkeypatch.setattr(train, 'cifar_dls', stop)
+    monkeypatch.setattr(recipe, 'cifar_dls', stop)
     with pytest.raises(SystemExit): command(f'--data digits --recipe digits --out {tmp_path} --workers 3 --fresh'.split())
     assert given['num_workers']==3 and given['fresh']
