@@ -10,11 +10,8 @@ from fastai.vision.all import *
 from .source import InputError, _check_whole as check_int
 
 # %% ../nbs/01_transforms.ipynb #f4c303e8
-def _apply_to_batch(
-    t, # transform with a method `apply`
-    x, # batch of images [b,c,h,w]
-):
-    "Call `t.apply` on `x` as a plain tensor, and return the result in the type of `x`"
+def _apply_to_batch(t, x):
+    "Call `t.apply` on the batch `x` as a plain tensor, and return the result in the type of `x`"
     if x.ndim!=4:
         raise InputError(f'{type(t).__name__}: needs a batch of images [b,c,h,w], not {tuple(x.shape)}; '
                          'use it in batch_tfms')
@@ -23,10 +20,7 @@ def _apply_to_batch(
 # %% ../nbs/01_transforms.ipynb #7a00000c
 class PerImageTransform(RandTransform):
     "Base class of transforms of a batch whose `p` is the probability for each image"
-    def __init__(self,
-        p:float=1., # probability for each image
-        **kwargs # passed to `RandTransform`
-    ):
+    def __init__(self, p:float=1., **kwargs):
         if not (isinstance(p, Real) and 0<=p<=1):
             raise InputError(f'{type(self).__name__} p={p}: needs a probability from 0 to 1')
         super().__init__(p=p, **kwargs)
@@ -102,9 +96,11 @@ class FlipLR(PerImageTransform):
         self.masks = {} # number of images in the data set -> the ones to mirror
         self.batch = None # number of images in the data set, indices of this batch
 
-    def apply(self, x): return torch.where(self.draw(x), x.flip(-1), x)
+# %% ../nbs/01_transforms.ipynb #7a000025
+@patch
+def apply(self:FlipLR, x): return torch.where(self.draw(x), x.flip(-1), x)
 
-# %% ../nbs/01_transforms.ipynb #7a000027
+# %% ../nbs/01_transforms.ipynb #7a00002a
 @patch
 def draw(self:FlipLR, x):
     "The images of the batch `x` to mirror [b,1,1,1]"
@@ -114,19 +110,19 @@ def draw(self:FlipLR, x):
     n,idxs = self.batch
     return self.masks[n][idxs].view(-1,1,1,1)
 
-# %% ../nbs/01_transforms.ipynb #7a00002a
+# %% ../nbs/01_transforms.ipynb #7a00002d
 @patch
 @contextmanager
 def epoch(self:FlipLR, n, device):
     "Context of an epoch over a data set of `n` images"
-    if n in self.masks: self.masks[n] = self.masks[n].to(device) # a checkpoint has them on the CPU
-    else:               self.masks[n] = torch.rand(n, device=device)<self.p
+    mask = self.masks[n] if n in self.masks else torch.rand(n, device=device)<self.p
+    self.masks[n] = mask.to(device) # a checkpoint has it on the CPU
     try:
         yield
         self.masks[n] = ~self.masks[n]
     finally: self.batch = None
 
-# %% ../nbs/01_transforms.ipynb #7a00002d
+# %% ../nbs/01_transforms.ipynb #7a000030
 @patch
 def state_dict(self:FlipLR): return self.masks
 
@@ -150,8 +146,9 @@ class CutOut(PerImageTransform):
         check_int('CutOut ', self.low, n=self.high)
         super().__init__(p, **kwargs)
         store_attr('size,n,fill,overhang')
+        self.tensors = {} # (device, dtype) -> `fill` as a tensor
 
-# %% ../nbs/01_transforms.ipynb #7a000033
+# %% ../nbs/01_transforms.ipynb #7a000036
 @patch
 def _ranges(self:CutOut, x, dim):
     "For each image and square, True for the pixels along `dim` that the square covers [b,n,pixels]"
@@ -163,7 +160,7 @@ def _ranges(self:CutOut, x, dim):
     i = torch.arange(length, device=x.device)
     return (i>=start) & (i<start+self.size)
 
-# %% ../nbs/01_transforms.ipynb #7a000036
+# %% ../nbs/01_transforms.ipynb #7a000039
 @patch
 def _holes(self:CutOut, x):
     "1 for the pixels of `x` to hide, 0 for the others [b,1,h,w]"
@@ -175,21 +172,22 @@ def _holes(self:CutOut, x):
     holes = rows[...,:,None].byte()*cols[...,None,:].byte() # on a CPU bytes are faster than booleans
     return holes.amax(1, keepdim=True) if self.high>1 else holes
 
-# %% ../nbs/01_transforms.ipynb #7a000039
-def _image_means(x): # [b,c,1,1], rounded for bytes
+# %% ../nbs/01_transforms.ipynb #7a00003c
+def _image_means(x): # [b,c,1,1]
     if x.is_floating_point(): return x.mean((2,3), keepdim=True)
     return x.float().mean((2,3), keepdim=True).round().to(x.dtype)
 
+# %% ../nbs/01_transforms.ipynb #7a00003f
 @patch
 def _values(self:CutOut, x):
     "Values that fill the holes of `x` [b or 1,c or 1,1,1]"
     if self.fill=='image': return _image_means(x)
-    last = getattr(self, '_last', None)
-    if last is None or (last.device,last.dtype)!=(x.device,x.dtype):
-        self._last = torch.as_tensor(self.fill, dtype=x.dtype, device=x.device).view(1,-1,1,1)
-    return self._last
+    key = x.device,x.dtype
+    if key not in self.tensors:
+        self.tensors[key] = torch.as_tensor(self.fill, dtype=x.dtype, device=x.device).view(1,-1,1,1)
+    return self.tensors[key]
 
-# %% ../nbs/01_transforms.ipynb #7a00003c
+# %% ../nbs/01_transforms.ipynb #7a000042
 @patch
 def apply(self:CutOut, x, inplace=False):
     "Hide squares of the batch `x` [b,c,h,w]; `inplace`: may `x` be overwritten?"
@@ -202,10 +200,12 @@ class NormalizeImage(DisplayedTransform):
     "Scale each channel of each image to mean 0 and standard deviation 1"
     order = Normalize.order
     def encodes(self, x:TensorImage): return _apply_to_batch(self, x)
-    def apply(self, x):
-        std,mean = torch.std_mean(x, (2,3), keepdim=True)
-        return (x-mean)/(std+1e-7)
-
     def decodes(self, x:TensorImage):
         low,high = x.amin((-2,-1), keepdim=True),x.amax((-2,-1), keepdim=True)
         return (x-low)/(high-low+1e-7)
+
+# %% ../nbs/01_transforms.ipynb #7a00004a
+@patch
+def apply(self:NormalizeImage, x):
+    std,mean = torch.std_mean(x, (2,3), keepdim=True)
+    return (x-mean)/(std+1e-7)
