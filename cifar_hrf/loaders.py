@@ -133,9 +133,9 @@ def _normalize(t, x):
     return x.sub_(t.mean).div_(t.std) if same else (x-t.mean)/t.std # the result may be of another kind or shape
 
 def _plain(fs): # -> functions that do the same as `fs`, each of them `_alone`, to plain tensors of images, which they may overwrite: without fastai's dispatch
-    own = {IntToFloatTensor: lambda t: partial(_float, t), Normalize: lambda t: partial(_normalize, t), CutOut: lambda t: partial(t.plain, own=True)}
-    res = [own.get(type(t), attrgetter('plain'))(t) for t in fs]
-    if [type(t) for t in fs[:2]]==[PadCrop,FlipLR]: res[:2] = [partial(fs[0].plain, flip=fs[1])]
+    own = {IntToFloatTensor: lambda t: partial(_float, t), Normalize: lambda t: partial(_normalize, t), CutOut: lambda t: partial(t.apply, inplace=True)}
+    res = [own.get(type(t), attrgetter('apply'))(t) for t in fs]
+    if [type(t) for t in fs[:2]]==[PadCrop,FlipLR]: res[:2] = [partial(fs[0].apply, flip=fs[1])]
     return res
 
 class ResidentDL(TfmdDL):
@@ -184,7 +184,7 @@ class ResidentDL(TfmdDL):
             for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
                 x = images.index_select(0, torch.where(i<0, i+n, i))
                 if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
-                for t in alternating: t.at = n,i
+                for t in alternating: t.batch = n,i
                 for f in plain: x = f(x)
                 res = rest((x.as_subclass(kind), self.labels[i]))
                 yield from zip(*(torch.unsafe_split(o, self.bs) for o in res)) if len(i)>self.bs else [res] # each to be changed on its own
