@@ -148,39 +148,39 @@ def read_runs(
         if not found: raise InputError(f'{path}: no run in it; hrf_train makes them')
     return run_table(rows)
 
-# %% ../nbs/10_results.ipynb #e26140e4
-def _ending_remarks(runs):
-    "One line for each status other than complete"
-    for status,g in runs[runs.status!='complete'].groupby('status', sort=False):
-        which = ', '.join(f'{o.recipe} seed {o.seed}' for o in g[:5].itertuples())
-        resume = '; hrf_train --resume RUN continues' if status in ('stopped','unfinished') else ''
-        yield f"{status}, so without an accuracy{resume}: {which}{' ...' if len(g)>5 else ''}"
+# %% ../nbs/10_results.ipynb #e71c8a1c
+_conditions = 'device cpu gpu threads cudnn_benchmark precision cifar_hrf python torch fastai commit'.split()
 
-# %% ../nbs/10_results.ipynb #24f9cc62
-def _condition_remarks(runs):
-    "One line for each condition that differs between `runs`"
-    for k in 'device cpu gpu threads cudnn_benchmark precision cifar_hrf python torch fastai commit'.split():
-        values = runs[k].value_counts()
-        if len(values)<2: continue
-        seconds = '; do not compare seconds' if k in ('device','cpu','gpu','threads') else ''
-        yield f"{k} differs: {', '.join(f'{str(o)[:40]} ({n})' for o,n in values.items())}{seconds}"
+def _ending(status, runs):
+    "A line about `runs`, which ended with `status`"
+    which = ', '.join(f'{o.recipe} seed {o.seed}' for o in runs.itertuples())
+    resume = '; hrf_train --resume RUN continues' if status in ('stopped','unfinished') else ''
+    return f'{status}, so without an accuracy{resume}: {which}'
 
-# %% ../nbs/10_results.ipynb #7ad44915
+def _difference(column, counts):
+    "A line about the values of the condition `column`"
+    seconds = '; do not compare seconds' if column in ('device','cpu','gpu','threads') else ''
+    return f"{column} differs: {', '.join(f'{str(o)[:40]} ({n})' for o,n in counts.items())}{seconds}"
+
+# %% ../nbs/10_results.ipynb #19604c08
 def remarks(
     runs:pd.DataFrame, # from `read_runs`
 ) -> list: # of lines
     "What a reader should know about `runs` beside their figures"
     runs = run_table(runs)
-    lines = [*_ending_remarks(runs), *runs.fault.dropna(), *_condition_remarks(runs)]
-    n = runs.dirty.eq(True).sum()
-    return lines + [f'{n} of {len(runs)} runs used code that was not committed']*bool(n)
+    incomplete = runs[runs.status!='complete'].groupby('status', sort=False)
+    lines = [_ending(*o) for o in incomplete] + [*runs.fault.dropna()]
+    counts = {k: runs[k].value_counts() for k in _conditions}
+    lines += [_difference(k, n) for k,n in counts.items() if len(n)>1]
+    if n := runs.dirty.eq(True).sum(): lines.append(f'{n} of {len(runs)} runs used code that was not committed')
+    return lines
 
-# %% ../nbs/10_results.ipynb #14c340fc
+# %% ../nbs/10_results.ipynb #b65e4f7b
 def _num(o, digits=2, factor=100): return '–' if pd.isna(o) else f'{o*factor:.{digits}f}'
 
 def _span(low, high, *args): return '–' if pd.isna(low) else f'{_num(low, *args)} to {_num(high, *args)}'
 
-# %% ../nbs/10_results.ipynb #ea156a2a
+# %% ../nbs/10_results.ipynb #854e7658
 def _accuracy_cells(o, pre, target):
     "The cells about accuracy of row `o`; `pre` is 'tta_' for TTA"
     cells = {'accuracy, %': _num(o[pre+'mean']), 'sd, points': _num(o[pre+'sd']),
@@ -190,7 +190,7 @@ def _accuracy_cells(o, pre, target):
     reached = f"{o[pre+'reached']:.0f} of {o.n}: {share}"
     return {**cells, f'≥ {target*100:g}%, share (95% interval)': reached}
 
-# %% ../nbs/10_results.ipynb #a2841b5d
+# %% ../nbs/10_results.ipynb #c0ca8dca
 def _formatted_row(names, k, o, target):
     "The lines, as dicts, of row `o` with index `k`"
     left = dict(zip(names, map(str, k if isinstance(k, tuple) else (k,))))
@@ -201,12 +201,12 @@ def _formatted_row(names, k, o, target):
         tta = {'TTA': o.tta if pre else 'none'} if 'tta' in o else {}
         yield {**left, **tta, **_accuracy_cells(o, pre, target), **seconds}
 
-# %% ../nbs/10_results.ipynb #cd61eddc
+# %% ../nbs/10_results.ipynb #d0221d76
 def _formatted(table, target):
     "`table` of `results_table` as texts"
     return pd.DataFrame([row for k,o in table.iterrows() for row in _formatted_row(table.index.names, k, o, target)])
 
-# %% ../nbs/10_results.ipynb #54e8c1be
+# %% ../nbs/10_results.ipynb #b049f099
 def _p_value(p): return 'p –' if pd.isna(p) else 'p < .0001' if p<1e-4 else f'p = {p:.4f}'
 
 def _paired_line(r):
@@ -219,7 +219,7 @@ def _power_line(r, see):
     needed = str(r['needed']).replace('inf', 'over a million')
     return line + (f'; {see:g} points need {needed} runs of each' if see else '')
 
-# %% ../nbs/10_results.ipynb #2b9f533d
+# %% ../nbs/10_results.ipynb #f1bec35e
 def _comparison(r, a, b, column, see):
     "The result `r` of `compare` in lines"
     what = dict(accuracy='accuracy', accuracy_tta='accuracy with TTA')[column]
@@ -230,13 +230,13 @@ def _comparison(r, a, b, column, see):
     return [f"{first}, 95% interval {_span(r['low'], r['high'])} ({welch})", _paired_line(r),
             f"effect, Hedges' g: {effect}", _power_line(r, see)]
 
-# %% ../nbs/10_results.ipynb #435813fa
+# %% ../nbs/10_results.ipynb #0f3fd5bc
 def _markdown(df):
     "`df` as a Markdown table"
     rows = [list(df), ['---']*df.shape[1], *df.values.tolist()]
     return '\n'.join('| '+' | '.join(o.replace('|', r'\|') for o in row)+' |' for row in rows)
 
-# %% ../nbs/10_results.ipynb #4310589c
+# %% ../nbs/10_results.ipynb #122bc5e6
 def _results_options(p):
     "Add the options of `hrf_results` to the parser `p`"
     add = p.add_argument
@@ -249,7 +249,7 @@ def _results_options(p):
     add('--mix', action='store_true', help='average runs even if they differ in more than the seed')
     add('--out', default='summary', help='folder for the three files (summary); replaces them')
 
-# %% ../nbs/10_results.ipynb #3cf968e4
+# %% ../nbs/10_results.ipynb #013cc543
 def _check_options(a):
     "`InputError` for options `a` that make no sense"
     if a.target is not None and not 1<a.target<=100:
@@ -258,7 +258,7 @@ def _check_options(a):
         raise InputError(f'--see {a.see}: needs points above 0, like .1, and two recipes: --compare A B')
     if not a.out: raise InputError('--out: needs the name of a folder')
 
-# %% ../nbs/10_results.ipynb #285b70ea
+# %% ../nbs/10_results.ipynb #93c7ee7b
 def _compared(runs, recipes, see, mix):
     "The lines of `hrf_results --compare`; `see` in points"
     from cifar_hrf.statistics import compare # the next page, which imports this one
@@ -279,7 +279,7 @@ def _write_results(out, runs, table, shown, lists):
     for name,text in files.items(): _write(out/name, text)
     return ', '.join(files)
 
-# %% ../nbs/10_results.ipynb #daa2977d
+# %% ../nbs/10_results.ipynb #91af5ef7
 def hrf_results(
     args=None, # list of arguments; `None`: those of the command line
 ):

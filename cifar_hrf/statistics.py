@@ -199,11 +199,6 @@ def _critical(n, level):
 def _power(n, effect, level): # of `n` runs of each recipe, `effect` = difference / sd
     return stats.ncf.sf(_critical(2*n, level), 1, 2*n-2, n/2*effect**2)
 
-# %% ../nbs/10a_statistics.ipynb #c85232a8
-def _check_number(high, **values):
-    for k,o in values.items():
-        if not 0<o<high: raise InputError(f'{k}={o}: needs a number above 0' + ' and below 1'*(high==1))
-
 # %% ../nbs/10a_statistics.ipynb #10a00016
 def runs_needed(
     see:float, # difference of two means to find
@@ -212,16 +207,18 @@ def runs_needed(
     level:float=.95, # 1 minus the probability of a false alarm
 ) -> float: # `inf` beyond a million
     "Number of runs of each of two recipes that a two-sided t-test needs to find a difference of `see`"
-    _check_number(math.inf, see=see, sd=sd)
-    _check_number(1, power=power, level=level)
+    for o in see,sd:
+        if not 0<o<math.inf: raise InputError(f'see={see}, sd={sd}: need numbers above 0')
+    for o in power,level:
+        if not 0<o<1: raise InputError(f'power={power}, level={level}: need numbers between 0 and 1')
     tried = range(2, 10**6)
     i = bisect.bisect_left(tried, power, key=lambda n: _power(n, see/sd, level))
     return tried[i] if i<len(tried) else math.inf
 
-# %% ../nbs/10a_statistics.ipynb #79087baa
+# %% ../nbs/10a_statistics.ipynb #4787692c
 def _pooled_sd(x, y): return math.sqrt(((len(x)-1)*x.var()+(len(y)-1)*y.var())/(len(x)+len(y)-2))
 
-# %% ../nbs/10a_statistics.ipynb #6df7c82d
+# %% ../nbs/10a_statistics.ipynb #5d5d3c20
 def _welch(x, y, level):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', RuntimeWarning) # when the values of one recipe are all equal
@@ -229,7 +226,7 @@ def _welch(x, y, level):
         ci = r.confidence_interval(level)
     return dict(low=float(ci.low), high=float(ci.high), p=float(r.pvalue))
 
-# %% ../nbs/10a_statistics.ipynb #57ba9837
+# %% ../nbs/10a_statistics.ipynb #f598178f
 def _effect(x, y, level):
     "Hedges' g of two samples, and its interval"
     df,half = len(x)+len(y)-2,math.sqrt(1/len(x)+1/len(y))
@@ -238,14 +235,14 @@ def _effect(x, y, level):
     low,high = (float(special.nctdtrinc(df, (1+sign*level)/2, t)) for sign in (1,-1))
     return dict(g=to_g*t, g_low=to_g*low, g_high=to_g*high)
 
-# %% ../nbs/10a_statistics.ipynb #35bd084f
+# %% ../nbs/10a_statistics.ipynb #1e317f6d
 def _least(x, y, level, power):
     "Smallest difference that samples as large as `x` and `y` show with probability `power`"
     n = len(x)+len(y)
     noncentrality = special.ncfdtrinc(1, n-2, 1-power, _critical(n, level))
     return _pooled_sd(x, y)*math.sqrt(noncentrality*(1/len(x)+1/len(y)))
 
-# %% ../nbs/10a_statistics.ipynb #373e8680
+# %% ../nbs/10a_statistics.ipynb #de72e3b6
 def _pairs(runs, a, b, column, level):
     "The result of `paired` with its keys as `compare` names them"
     common = runs.dropna(subset=column).groupby('seed').recipe.nunique().eq(2).sum()
@@ -257,15 +254,6 @@ def _pairs(runs, a, b, column, level):
 _compared = '''n_a n_b mean_a mean_b diff low high p pairs paired_diff paired_low paired_high paired_p
     g g_low g_high sd least needed'''.split()
 
-def _two_samples(runs, a, b, column):
-    "The values of `column` of recipes `a` and `b`, at least two of each"
-    _check_columns(runs, column)
-    samples = [runs[column][runs.recipe==o].dropna().astype(float) for o in (a,b)]
-    for k,o in zip((a,b), samples):
-        if len(o)<2: raise InputError(f'compare: {k} has {len(o)} run{"s"*(len(o)!=1)} with {column}; needs two')
-    return samples
-
-# %% ../nbs/10a_statistics.ipynb #8acb7e6b
 def compare(
     runs:pd.DataFrame, # one row per run
     a:str, # recipe
@@ -278,7 +266,11 @@ def compare(
 ) -> dict: # low, high and p are Welch's; paired_… are from `paired`; g is Hedges'; sd is pooled
     "Compare the means of `column` of recipes `a` and `b`; what is not known is NaN"
     runs = _runs_of(runs, a, b, mix)
-    x,y = _two_samples(runs, a, b, column)
+    _check_columns(runs, column)
+    x,y = (runs[column][runs.recipe==o].dropna().astype(float) for o in (a,b))
+    if min(len(x), len(y))<2:
+        raise InputError(f'compare: {a} and {b} need two runs each with {column}; '
+                         f'they have {len(x)} and {len(y)}')
     mean_a,mean_b,sd = float(x.mean()),float(y.mean()),_pooled_sd(x, y)
     res = dict(dict.fromkeys(_compared, math.nan), n_a=len(x), n_b=len(y), sd=sd,
                mean_a=mean_a, mean_b=mean_b, diff=mean_a-mean_b, **_pairs(runs, a, b, column, level))
