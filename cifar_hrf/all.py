@@ -16,4 +16,5 @@ from cifar_hrf.gradcam import *
 from cifar_hrf.train import *
 from cifar_hrf.receptive_field import *
 from cifar_hrf.results import *
+from cifar_hrf.statistics import *
 from cifar_hrf.bench import *
