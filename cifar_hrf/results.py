@@ -126,8 +126,7 @@ def read_table(
         raise InputError(f'{path}: not a table of runs ({" ".join(str(e).split())[:80]})') from e
     for o in df.filter(regex='^accuracy').stack().dropna():
         if not 0<=o<=1: raise InputError(f'{path}: accuracy={o}: needs a fraction from 0 to 1, like .94')
-    if 'changed' in df: # older tables write out= for output=
-        df['changed'] = df.changed.astype(object).fillna('').str.replace(r'\bout=', 'output=', regex=True)
+    if 'changed' in df: df['changed'] = df.changed.astype(object).fillna('')
     return df.astype(object).where(df.notna(), None).to_dict('records')
 
 # %% ../nbs/10_results.ipynb #5c0b21bf
