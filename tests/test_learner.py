@@ -31,7 +31,7 @@ def test_learner_leaves_memory_alone(stock_memory):
 @linux
 def test_commands_keep_memory(stock_memory, capsys):
     hrf_train(['--list'])
-    assert kept_after_freeing()>192
+    assert kept_after_freeing(1024)>512 # some of it may go into memory that was free already
 
 def test_convolutions_are_tuned_on_a_gpu_alone():
     def benchmark(device):
