@@ -61,7 +61,7 @@ class Scale(nn.Module):
 # %% ../nbs/03_layers.ipynb #1a4e3d14
 class GlobalMaxPool(nn.Module):
     "Largest value of each channel: [n,c,h,w] -> [n,c,1,1]"
-    def forward(self, x): return x.amax((2,3), keepdim=True)
+    def forward(self, x): return F.max_pool2d(x, x.shape[-2:])
 
 # %% ../nbs/03_layers.ipynb #332a96ab
 class ShiftBatchNorm(nn.BatchNorm2d):
