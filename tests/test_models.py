@@ -44,6 +44,11 @@ def test_lite_net_pools_as_before():
             grads.append([p.grad for p in m.parameters()])
         assert torch.equal(*outs) and all(map(torch.equal, *grads))
 
+def test_pool_of_lite_net_gives_ties_the_gradient_as_before():
+    ours,theirs = lite_net(widths=(8,8,8))[5],nn.AdaptiveMaxPool2d(1)
+    x = torch.randint(3, (4, 8, 3, 3)).float().requires_grad_() # nearly every largest pixel is there twice
+    assert torch.equal(*[torch.autograd.grad(m(x).sum(), x)[0] for m in (ours,theirs)])
+
 def test_receptive_field_of_lite_net_has_its_pool():
     rows = receptive_field(lite_net(widths=(8,8,8)))
     row = rows.set_index('name').loc['5']
