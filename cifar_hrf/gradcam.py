@@ -8,8 +8,8 @@ __all__ = ['gradcam']
 # %% ../nbs/07a_gradcam.ipynb #c61e7f47
 import difflib
 from fastai.vision.all import *
-from .source import InputError
-from .models import evaluating
+from .core import InputError
+from .core import evaluating
 from .interpret import ImageInterpretation, plot_errors
 
 # %% ../nbs/07a_gradcam.ipynb #15d344b8

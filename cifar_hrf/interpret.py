@@ -10,7 +10,7 @@ __all__ = ['plot_curves', 'plot_runs', 'ImageInterpretation', 'misclassified', '
 from contextlib import nullcontext
 from fastai.vision.all import *
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
-from .source import InputError, on_screen, seeded
+from .core import InputError, on_screen, seeded
 
 # %% ../nbs/07_interpret.ipynb #64a67913
 def _check_history(df, *columns):

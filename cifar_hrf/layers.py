@@ -8,7 +8,7 @@ __all__ = ['activations', 'norms', 'one_of', 'conv_block', 'Residual', 'Scale', 
 
 # %% ../nbs/03_layers.ipynb #5abc92eb
 from fastai.vision.all import *
-from .source import InputError
+from .core import InputError
 
 # %% ../nbs/03_layers.ipynb #3512f7db
 activations = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)

@@ -13,8 +13,9 @@ from numbers import Integral, Number, Real
 from fastai.vision.all import *
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
-from .source import InputError, seeded, show_progress
-from .loaders import ResidentDL, _names
+from .core import InputError, seeded, show_progress
+from .resident import ResidentDL, _names
+from .core import autocast_kept
 
 def _need(who, good, what): # -> the check at the door of `who`
     if not good: raise InputError(f'{who}: {what}')
@@ -295,15 +296,6 @@ def _valid_loss(learn, batches): # the mean over `batches`, in evaluation mode
     learn('after_validate'); learn('before_train')
     return float(torch.stack(losses).sum())/sum(len(b[-1]) for b in batches[:len(losses)]) if losses else math.nan
 
-@contextmanager
-def _autocast_kept(): # one that an interrupted batch leaves open would go on, with stale copies of the weights
-    was = {o: (torch.is_autocast_enabled(o),torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
-    try: yield
-    finally:
-        for k,(on,dtype) in was.items():
-            if torch.is_autocast_enabled(k)!=on: torch.set_autocast_enabled(k, on); torch.autocast_decrement_nesting(); torch.clear_autocast_cache()
-            torch.set_autocast_dtype(k, dtype)
-
 def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
     """Train for a step at each of `lrs` -> losses, who else ended it; ends when they exceed `stop` times the least, or are not finite.
     Everything is then as before"""
@@ -328,7 +320,7 @@ def _sweep(learn, lrs, seed, on, stop, after_step, ratios):
     resident = [o for dl in learn.dls.loaders if isinstance(dl, ResidentDL) for o in (dl.images, dl.labels)]
     restore = _snapshot(learn, [*data, *resident], [getattr(o, 'tfms', None) for o in data]) # transforms may count, or draw
     try:
-        with seeded(seed), _autocast_kept(), torch.enable_grad(), learn.no_bar(), learn.no_logging(), \
+        with seeded(seed), autocast_kept(), torch.enable_grad(), learn.no_bar(), learn.no_logging(), \
              learn.removed_cbs(learn._grab_cbs(ParamScheduler)):
             for dl in learn.dls.loaders:
                 if isinstance(getattr(dl, 'rng', None), random.Random): dl.rng = random.Random(seed)

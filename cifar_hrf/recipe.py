@@ -10,12 +10,15 @@ import ast, difflib, inspect
 from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from fastai.vision.all import *
-from .source import InputError, known_stats
+from .core import InputError
+from .source import known_stats
 from .loaders import *
 from .layers import *
 from .models import *
 from .schedule import *
 from .lr_range import *
+from .resident import *
+from .callbacks import *
 from .learner import *
 
 # %% ../nbs/06_recipe.ipynb #c6a7402f

@@ -9,7 +9,7 @@ __all__ = ['schedules', 'PhaseScheduler', 'one_cycle']
 import itertools
 from fastai.vision.all import *
 from torch.optim.lr_scheduler import OneCycleLR
-from .source import InputError, _check_whole as check_int
+from .core import InputError, check_int
 
 # %% ../nbs/04_schedule.ipynb #97792994
 def _fastai_grid(ends, values, n_epochs, n_batches, shape):

@@ -9,7 +9,7 @@ __all__ = ['check_runs', 'mean_interval', 'share_interval', 'summarize', 'result
 import bisect, warnings
 from fastai.basics import *
 from scipy import special, stats
-from .source import InputError
+from .core import InputError
 from .results import run_table
 
 # %% ../nbs/10a_statistics.ipynb #7e08cf8b

@@ -7,7 +7,7 @@ __all__ = ['PerImageTransform', 'PadCrop', 'FlipLR', 'CutOut', 'NormalizeImage']
 
 # %% ../nbs/01_transforms.ipynb #5a8b284c
 from fastai.vision.all import *
-from .source import InputError, _check_whole as check_int
+from .core import InputError, check_int
 
 # %% ../nbs/01_transforms.ipynb #f4c303e8
 def _apply_to_batch(t, x):

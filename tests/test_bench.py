@@ -3,7 +3,8 @@ from types import SimpleNamespace
 import pytest, torch
 from fastai.vision.all import Learner
 from cifar_hrf import bench
-from cifar_hrf.loaders import cifar_dls, resident
+from cifar_hrf.loaders import cifar_dls
+from cifar_hrf.resident import resident
 
 def test_row_with_all_callbacks_of_a_recipe(monkeypatch):
     seen,fit = [],Learner.fit

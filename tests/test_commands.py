@@ -3,8 +3,10 @@ import io, os, re, sys
 import pytest
 from cifar_hrf import source
 from cifar_hrf.recipe import recipes
-from cifar_hrf.source import cifar_path, show_progress
-from cifar_hrf.train import hrf_find, hrf_train, load_run
+from cifar_hrf.core import show_progress
+from cifar_hrf.source import cifar_path
+from cifar_hrf.cli import hrf_find, hrf_train
+from cifar_hrf.runs import load_run
 
 small = ['--recipe','digits','--set','width=1','bs=512']
 

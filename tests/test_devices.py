@@ -3,10 +3,11 @@ import pytest, torch
 import matplotlib.pyplot as plt
 from fastai.vision.all import Callback, DataLoaders, nn
 from torch._subclasses import FakeTensorMode
-from cifar_hrf import bench, loaders, train as runs
+from cifar_hrf import bench, resident as resident_module, train as runs
 from cifar_hrf.interpret import ImageInterpretation
 from cifar_hrf.learner import hrf_learner
-from cifar_hrf.loaders import cifar_dls, clean_batches, resident
+from cifar_hrf.loaders import cifar_dls
+from cifar_hrf.resident import clean_batches, resident
 from cifar_hrf.layers import whiten_
 from cifar_hrf.models import custom_resnet
 from cifar_hrf.recipe import get_recipe
@@ -96,4 +97,4 @@ def test_free_memory_counts_what_pytorch_keeps(free, reserved, allocated, expect
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (free,10_000))
     monkeypatch.setattr(torch.cuda, 'memory_reserved', lambda device: reserved)
     monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda device: allocated)
-    assert loaders._fits(torch.zeros(1000, dtype=torch.uint8), torch.device('cuda'))==expected
+    assert resident_module._fits(torch.zeros(1000, dtype=torch.uint8), torch.device('cuda'))==expected

@@ -4,9 +4,10 @@ from fastai.vision.all import ProgressCallback, nn, plt
 from cifar_hrf.gradcam import *
 from cifar_hrf.interpret import ImageInterpretation
 from cifar_hrf.learner import hrf_learner
-from cifar_hrf.loaders import cifar_dls, resident
+from cifar_hrf.loaders import cifar_dls
+from cifar_hrf.resident import resident
 from cifar_hrf.models import custom_resnet
-from cifar_hrf.source import InputError
+from cifar_hrf.core import InputError
 
 def network(pool):
     body = nn.Conv2d(3, 8, 3, padding=1),nn.BatchNorm2d(8),nn.ReLU(),nn.MaxPool2d(2)

@@ -2,10 +2,12 @@
 import math, numpy as np, pandas as pd, pytest, torch, torch.nn.functional as F
 from fastai.vision.all import ProgressCallback, parent_label, plt
 from cifar_hrf.interpret import *
-from cifar_hrf.learner import TTA, hrf_learner
-from cifar_hrf.loaders import cifar_dls, resident
+from cifar_hrf.callbacks import TTA
+from cifar_hrf.learner import hrf_learner
+from cifar_hrf.loaders import cifar_dls
+from cifar_hrf.resident import resident
 from cifar_hrf.models import custom_resnet
-from cifar_hrf.source import InputError
+from cifar_hrf.core import InputError
 
 @pytest.fixture(scope='module')
 def learn():

@@ -2,7 +2,7 @@
 import json, sys, pytest, torch
 from pathlib import Path
 from torch import nn
-import cifar_hrf.train
+import cifar_hrf.runs
 from cifar_hrf.all import cifar_dls, hrf_learner, hrf_train, keep_memory, resident, train, tuned_convolutions
 
 def rss(): return int(Path('/proc/self/statm').read_text().split()[1])*4096/2**20 # MB in memory
@@ -54,7 +54,7 @@ def test_training_is_tuned_and_says_so(tmp_path, monkeypatch):
     assert (env['cudnn_tf32'], env['matmul_tf32'])==(True,False) # PyTorch's defaults
 
 def test_environment_reads_tf32_however_it_was_set():
-    def read(): return cifar_hrf.train.environment(torch.device('cpu'), 0)['matmul_tf32']
+    def read(): return cifar_hrf.runs.environment(torch.device('cpu'), 0)['matmul_tf32']
     matmul = torch.backends.cuda.matmul
     try:
         matmul.allow_tf32 = True

@@ -3,8 +3,9 @@ import os, weakref
 import numpy as np, pytest, torch
 from fastai.data.core import TfmdDL
 from PIL import Image
-from cifar_hrf import loaders, recipe, train
-from cifar_hrf.loaders import cifar_dls, clean_batches, resident
+from cifar_hrf import cli, loaders, recipe
+from cifar_hrf.loaders import cifar_dls
+from cifar_hrf.resident import clean_batches, resident
 from cifar_hrf.source import CIFAR10_CLASSES, InputError, known_stats
 
 def test_batches_are_released_while_reading(monkeypatch):
@@ -83,7 +84,7 @@ def test_cutout_fill_is_a_pixel_value(class_folders, fill):
     mean,sd = map(torch.tensor, known_stats['cifar10'])
     torch.testing.assert_close(dls.one_batch()[0][0,:,4,4].as_subclass(torch.Tensor), (torch.tensor(fill)-mean)/sd)
 
-@pytest.mark.parametrize('command', [train.hrf_train,train.hrf_find])
+@pytest.mark.parametrize('command', [cli.hrf_train,cli.hrf_find])
 def test_options_reach_the_loaders(command, monkeypatch, tmp_path):
     given = {}
     def stop(source, **kwargs):

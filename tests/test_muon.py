@@ -1,7 +1,7 @@
 "`MuonSGD` against Muon as its source has it, written with singular values."
 import pytest, torch
 from torch import nn
-from cifar_hrf.learner import MuonSGD
+from cifar_hrf.muon import MuonSGD
 
 shapes = {'wide': (8,6,3,3), 'square': (8,2,2,2), 'tall': (24,3,2,2), 'tall 1×1': (64,27,1,1)}
 layouts = dict(usual=torch.contiguous_format, last=torch.channels_last)

@@ -1,7 +1,8 @@
 "Fields of networks that are easily got wrong, against the gradient."
 import pytest, torch, torch.nn.functional as F
 from torch import Tensor, nn
-from cifar_hrf.receptive_field import effective_field, hrf_rf, receptive_field
+from cifar_hrf.cli import hrf_rf
+from cifar_hrf.receptive_field import effective_field, receptive_field
 
 class Way(nn.Module):
     "A forward function with layers"

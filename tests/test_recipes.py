@@ -3,7 +3,7 @@ from pathlib import Path
 import math, numpy as np, pandas as pd, pytest
 from fastai.vision.all import Callback, CancelFitException, Recorder
 from cifar_hrf.recipe import Recipe, recipes
-from cifar_hrf.source import InputError
+from cifar_hrf.core import InputError
 import cifar_hrf.writeups, cifar_hrf.zoo # they fill `recipes`
 
 results = Path(__file__).parent.parent/'results'

@@ -1,6 +1,7 @@
 "Tables of results: intervals that can be, and evidence that is not overwritten."
 import pandas as pd, pytest
-from cifar_hrf.results import hrf_results, read_runs
+from cifar_hrf.cli import hrf_results
+from cifar_hrf.results import read_runs
 from cifar_hrf.statistics import results_table, summarize
 
 runs = pd.DataFrame(dict(recipe=['high']*3+['low']*2, changed='', seed=[0,1,2,0,1], status='complete', accuracy=[.9944,.9972,.9917,.1,.7],

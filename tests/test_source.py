@@ -3,9 +3,11 @@ import os, sys
 from pathlib import Path
 import numpy as np, pytest
 from PIL import Image
-from cifar_hrf.loaders import cifar_block, cifar_dls, resident
-from cifar_hrf.source import InputError, image_stats, tree_files
-from cifar_hrf.train import _write
+from cifar_hrf.loaders import cifar_block, cifar_dls
+from cifar_hrf.resident import resident
+from cifar_hrf.core import InputError
+from cifar_hrf.source import image_stats, tree_files
+from cifar_hrf.core import write_file
 
 @pytest.fixture
 def tree(tmp_path):
@@ -65,7 +67,7 @@ def test_names_that_are_not_utf8(class_folders, tmp_path):
     with pytest.raises(InputError, match='not UTF-8.* rename the folder'): tree_files(path)
 
 def test_table_with_a_path_that_is_not_utf8(tmp_path):
-    _write(tmp_path/'a.csv', 'data,d\udce9')
+    write_file(tmp_path/'a.csv', 'data,d\udce9')
     assert (tmp_path/'a.csv').read_text()=='data,d\\udce9'
 
 def test_images_below_a_class_are_left_out_aloud(class_folders, capsys):

@@ -4,8 +4,9 @@ import pytest
 from fastai.vision.all import Callback, Learner, Path
 from cifar_hrf.recipe import Recipe, get_recipe, recipes
 from cifar_hrf.results import read_runs
-from cifar_hrf.source import InputError
-from cifar_hrf.train import find_lr, load_run, resume_run, train, train_many
+from cifar_hrf.core import InputError
+from cifar_hrf.runs import load_run
+from cifar_hrf.train import find_lr, resume_run, train, train_many
 
 quick = get_recipe('digits').replace(epochs=1, width=2)
 

@@ -9,9 +9,9 @@ import torch
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
 from cifar_hrf.recipe import Recipe
-from cifar_hrf.results import hrf_results
+from cifar_hrf.cli import hrf_results, hrf_train, command
 from cifar_hrf.source import CIFAR10_CLASSES
-from cifar_hrf.train import command, hrf_train, load_run
+from cifar_hrf.runs import load_run
 
 # what is corrupted, whole
 

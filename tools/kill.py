@@ -8,12 +8,12 @@ from fastprogress.fastprogress import progress_bar
 from safetensors.torch import load_file
 from cifar_hrf.zoo import recipes
 from cifar_hrf.source import digits_path
-from cifar_hrf.train import environment, load_run
+from cifar_hrf.runs import environment, load_run
 
 child = """
 import os, random, signal, sys, threading, time
 from cifar_hrf.all import *
-import cifar_hrf.source as source, cifar_hrf.train as this
+import cifar_hrf.core as source, cifar_hrf.train as this
 kind,seed,duration,data,folder,recipe = sys.argv[1:]
 chance = random.Random(f'{seed} {recipe}')
 this.Checkpoint.every = 0. # one at each epoch's end
