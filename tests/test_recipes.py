@@ -7,7 +7,7 @@ from cifar_hrf.core import InputError
 import cifar_hrf.writeups, cifar_hrf.zoo # they fill `recipes`
 
 results = Path(__file__).parent.parent/'results'
-stored = pd.read_csv(results/'schedules.csv').groupby('recipe')
+stored = pd.read_csv(results/'checks/schedules.csv').groupby('recipe')
 
 @pytest.mark.parametrize('name', recipes)
 def test_schedule(name):
@@ -39,7 +39,7 @@ def test_two_steps(name):
 def test_old_files(path):
     "Recipes of stored runs are still read, except write-ups whose options are now parts"
     try: assert Recipe.from_json(path.read_text()).name in recipes
-    except InputError as e: assert path.parent.name in ('find_s000','find_s002','find_s003','find_s004') and '\n' not in str(e)
+    except InputError as e: assert path.parent.name in ('s000','s002','s003','s004') and '\n' not in str(e)
 
 @pytest.mark.parametrize('text', ['{', '['*5000, '[]', '{"name": 3}', '{"name": "..", "epochs": 1}', '{"name": "x", "zzz": 1}',
                                   '{"name": "x", "skip": "twice"}', '{"name": "x", "wd": 1e400}', '{"name": "x", "about": 3}'])
