@@ -114,7 +114,7 @@ def _train(run, recipe, learn, source, seed, cbs, start, progress):
         else: summary('complete', **_evaluate(run, learn, recipe.tta))
     except (KeyboardInterrupt, Exception) as e:
         stopped = isinstance(e, KeyboardInterrupt)
-        if len(history.rows)>=first: summary('stopped' if stopped else 'failed')
+        if len(history.rows)>first or not state: summary('stopped' if stopped else 'failed')
         if stopped: raise KeyboardInterrupt(f'stopped; go on with: {_resume_command(run, source)}') from e
         if isinstance(e, InputError): raise InputError(str(e).split('\n\t')[-1]) from e # without fastai's note
         write_file(run/'error.txt', traceback.format_exc())
