@@ -60,12 +60,12 @@ def after_epoch(self:Checkpoint):
 
 # %% ../nbs/08a_train.ipynb #81168902
 def _read_checkpoint(path, of):
-    if not path.exists(): return {}
+    if not path.exists(): return {},0,0.
     with reading(path, '; remove it, and the run begins anew'):
         if zipfile.ZipFile(path).testzip(): raise ValueError('damaged')
         state = torch.load(path, map_location='cpu', weights_only=True)
         if state['of']!=of: raise ValueError('of another recipe or seed')
-    return state
+        return state,int(state['epochs']),float(state['seconds'])
 
 # %% ../nbs/08a_train.ipynb #2f7d5573
 @patch
@@ -102,8 +102,8 @@ def _resume_command(run, source):
 # %% ../nbs/08a_train.ipynb #faca42d1
 def _train(run, recipe, learn, source, seed, cbs, start, progress):
     of,path,history = f'{recipe.to_json()} {seed}',run/'checkpoint.pt',History(run/'history.csv')
-    state = _read_checkpoint(path, of)
-    first,start = state.get('epochs', 0),start-state.get('seconds', 0.)
+    state,first,before = _read_checkpoint(path, of)
+    start -= before
     summary = partial(write_summary, run, learn, history, start)
     if not state: summary('unfinished')
     try:
@@ -121,7 +121,7 @@ def _train(run, recipe, learn, source, seed, cbs, start, progress):
         raise
     for o in path,run/'error.txt': o.unlink(missing_ok=True)
 
-# %% ../nbs/08a_train.ipynb #cd29e8c4
+# %% ../nbs/08a_train.ipynb #8ddfda79
 def _prepare(recipe, source, **fields):
     recipe = (get_recipe(recipe) if isinstance(recipe, str) else recipe).replace(**fields)
     plain = recipe.replace(flip=0., alternate=False)
@@ -129,7 +129,7 @@ def _prepare(recipe, source, **fields):
     print('digits are not mirrored in training: flip=0, alternate=False')
     return plain
 
-# %% ../nbs/08a_train.ipynb #6650cafb
+# %% ../nbs/08a_train.ipynb #c3c40713
 def train_many(
     recipe, # a `Recipe`, or its name
     source, # 'cifar10', 'digits', or a path as in `cifar_path`
@@ -157,7 +157,7 @@ def train_many(
                 print(f'\nseed {seed} failed: {type(e).__name__}: {str(e)[:200]}; see {run/"error.txt"}')
     return runs
 
-# %% ../nbs/08a_train.ipynb #14048d27
+# %% ../nbs/08a_train.ipynb #f3cb3062
 def train(
     recipe, # a `Recipe`, or its name
     source, # as in `train_many`
@@ -168,7 +168,7 @@ def train(
     "Train `recipe` on `source` and write a run folder"
     return train_many(recipe, source, [seed], out, **kwargs)[0]
 
-# %% ../nbs/08a_train.ipynb #33e14d2b
+# %% ../nbs/08a_train.ipynb #4aadcaf5
 def resume_run(
     run:str|Path, # folder of a run that is not complete
     source=None, # data it was trained on; needed if they are a folder
@@ -190,7 +190,7 @@ def resume_run(
         _train(run, recipe, learn, source, env['seed'], cbs, start, {})
     return run
 
-# %% ../nbs/08a_train.ipynb #32b698d2
+# %% ../nbs/08a_train.ipynb #aa58ad06
 def _write_range(run, res, options):
     plan = dict(start=float(res.planned[0]), end=float(res.planned[-1]), n_iter=len(res.planned))
     facts = dict(said=repr(res), lr_max=res.lr_max, lr_min=res.lr_min, reasons=res.reasons, warnings=res.warnings,
@@ -200,7 +200,7 @@ def _write_range(run, res, options):
     for name,o in dict(lr_range_coarse=res.coarse, lr_range=res).items():
         if o: write_file(run/f'{name}.csv', o.to_frame().to_csv(index=False))
 
-# %% ../nbs/08a_train.ipynb #dac64f7c
+# %% ../nbs/08a_train.ipynb #8244bfa1
 @delegates(Learner.lr_range_test, but='ratios')
 def find_lr(
     recipe, # a `Recipe`, or its name
