@@ -52,8 +52,8 @@ def child(kind, seed, duration, data, folder, recipe):
     Checkpoint.every = 0. # write one after every epoch
     sys.stdout = sys.stderr = open(os.devnull, 'w')
     kill = Kill(kind, random.Random(f'{kind} {seed} {recipe}'), duration)
-    if recipe: train(recipe, data, 0, folder, 'cpu', kill)
-    else: resume_run(folder, data, 'cpu', kill)
+    if recipe: train(recipe, data, 0, folder, device='cpu', cbs=kill)
+    else: resume_run(folder, data, device='cpu', cbs=kill)
 
 def killed(kind, seed, duration, data, folder, recipe=None):
     "Start a run with `recipe`, or resume the one in `folder`, and kill it at a moment of `kind`; True if it died"

@@ -35,6 +35,15 @@ def test_two_steps(name):
     assert len(learn.recorder.losses)==2 and np.isfinite(learn.recorder.losses).all()
     assert any(not a.equal(b) for a,b in zip(before, learn.model.parameters()))
 
+def test_options_reach_their_parts():
+    record = recipes['record'].replace(widths=(8,8,8), muon_lr=.1)
+    dls = record.dataloaders('digits', 'cpu')
+    few,much = [record.replace(whiten_eps=o).learner(dls) for o in (.01,1.)]
+    assert few.opt_func(few.model.parameters()).opt.param_groups[0]['muon_lr']==.1
+    a,b = [o.model[0].weight for o in (few,much)]
+    assert (a.abs()>=b.abs()).all() and not a.equal(b) # the more is added, the smaller the filters
+    assert recipes['digits'].replace(width=2, loop='compile').learner(dls)._fast.what=='compile'
+
 @pytest.mark.parametrize('path', sorted(results.rglob('recipe.json')), ids=lambda o: o.parent.name)
 def test_old_files(path):
     "Recipes of stored runs are still read, except write-ups whose options are now parts"
