@@ -22,8 +22,7 @@ def holdout(
     def _split(files):
         train,test = [[i for i,f in enumerate(files) if Path(f).parts[-3]==o] for o in ('train','test')]
         if valid=='test' and test: return train,test
-        if valid=='test': raise InputError('no images in test/; add them (val/ is not read; it can be renamed), '
-                                           'or hold out a part of the training images: valid=.1 (--set valid=.1)')
+        if valid=='test': raise InputError('no images in test/ (val/ is not read; rename it), or hold some out: valid=.1')
         labels = [parent_label(files[i]) for i in train]
         try: return train_test_split(train, test_size=valid, stratify=labels, random_state=seed)
         except ValueError as e: raise InputError(f'valid={valid}: cannot be held out of {len(train)} images; {e}') from e
@@ -32,7 +31,6 @@ def holdout(
 # %% ../nbs/02_loaders.ipynb #8b00000e
 def cifar_block(
     valid=.1, # as in `holdout`
-    split_seed:int=42, # `seed` of `holdout`
     stats='cifar10', # mean and standard deviation of each channel, or the name of known ones, or 'image': each image's own
     pad:int=4, # of `PadCrop`, in pixels
     pad_mode:str='reflect', # `mode` of `PadCrop`
@@ -46,15 +44,14 @@ def cifar_block(
 ) -> DataBlock:
     "Images in a class-folder tree: PadCrop, FlipLR, Normalize, CutOut"
     if stats in [*known_stats]: stats = known_stats[stats]
-    elif isinstance(stats, str) and stats!='image':
-        raise InputError(f"stats={stats}: unknown; there are {', '.join(known_stats)}, image")
+    elif isinstance(stats, str) and stats!='image': raise InputError(f'stats={stats}: unknown; known: {[*known_stats]}')
     tfms = [NormalizeImage() if stats=='image' else Normalize.from_stats(*stats, cuda=False)]
     if pad:  tfms.append(PadCrop(pad, pad_mode))
     if flip: tfms.append(FlipLR(flip, alternate, order=101 if pad_mode=='constant' else 6)) # after the crop
     fill = {} if cutout_fill=='mean' else dict(fill=cutout_fill, order=Normalize.order-1)
     if cutout: tfms.append(CutOut(cutout, cutout_n, cutout_p, **fill))
     return DataBlock((ImageBlock(RGBImage), CategoryBlock(vocab=vocab)), get_items=image_files, get_y=parent_label,
-                     splitter=holdout(valid, split_seed), batch_tfms=tfms)
+                     splitter=holdout(valid), batch_tfms=tfms)
 
 # %% ../nbs/02_loaders.ipynb #8b000015
 def _is_cifar10(files): # {class: training images}
@@ -71,10 +68,8 @@ def train_stats(
     if _is_cifar10(files): return known_stats['cifar10']
     files = [f for fs in files.values() for f in fs]
     kept = cache_path()/f'{fingerprint(files, "RGBImage")}.json'
-    if kept.exists() and not fresh: return json.loads(kept.read_text())
-    stats = image_stats(files)
-    write_file(kept, json.dumps(stats))
-    return stats
+    if fresh or not kept.exists(): write_file(kept, json.dumps(image_stats(files)))
+    return json.loads(kept.read_text())
 
 # %% ../nbs/02_loaders.ipynb #8b00001c
 @delegates(cifar_block)
@@ -93,6 +88,5 @@ def cifar_dls(
     files = tree_files(path, say=True)['train']
     block = cifar_block(stats=stats or train_stats(files, fresh), vocab=list(files), **kwargs)
     dls = block.dataloaders(path, bs=bs, val_bs=2*bs, drop_last=False, num_workers=num_workers, device=device)
-    n = len(dls.train_ds)
-    if bs<n and n%bs==1: dls.loaders[0] = dls.train.new(drop_last=True)
+    if len(dls.train_ds)%bs==1: dls.loaders[0] = dls.train.new(drop_last=True)
     return dls

@@ -7,6 +7,7 @@ __all__ = ['ResidentDL', 'resident', 'clean_batches']
 
 # %% ../nbs/02a_resident.ipynb #8c000002
 import functools, itertools
+from contextlib import suppress
 from fastai.vision.all import *
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -22,153 +23,133 @@ class ResidentDL(TfmdDL):
         super().__init__(dataset, **kwargs)
 
     def shuffle_fn(self, idxs):
-        generator = torch.Generator().manual_seed(self.rng.getrandbits(63))
-        return torch.randperm(len(idxs), generator=generator)
+        return torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))
 
     def get_idxs(self): return self.shuffle_fn(range(self.n)) if self.shuffle else torch.arange(self.n)
 
-# %% ../nbs/02a_resident.ipynb #8c00000b
-@patch
-def new(self:ResidentDL, dataset=None, cls=None, **kwargs):
-    "A loader like this one; an ordinary one if it is to read another `dataset`"
-    if dataset is not None and dataset is not self.dataset:
-        return TfmdDL.new(self, dataset, ifnone(cls, TfmdDL), **kwargs)
-    return TfmdDL.new(self, cls=cls, **merge(dict(images=self.images, labels=self.labels, n=self.n), kwargs))
+    def new(self, dataset=None, cls=None, **kwargs):
+        own = dataset is None or dataset is self.dataset
+        if own: kwargs = merge(dict(images=self.images, labels=self.labels, n=self.n), kwargs)
+        return super().new(dataset, cls if own else ifnone(cls, TfmdDL), **kwargs)
 
-# %% ../nbs/02a_resident.ipynb #8c00000e
+# %% ../nbs/02a_resident.ipynb #8c00000c
 def _fits(x, device): # in half of the GPU's free memory?
     if device.type!='cuda' or x.is_cuda: return True
     unused = torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device) # PyTorch's own
     return x.nbytes<=(torch.cuda.mem_get_info(device)[0]+unused)/2
 
 def _send(x, device):
-    if device.type=='cuda' and not x.is_cuda: x = x.pin_memory()
-    return x.to(device, non_blocking=True)
+    return (x.pin_memory() if device.type=='cuda' and not x.is_cuda else x).to(device, non_blocking=True)
 
-# %% ../nbs/02a_resident.ipynb #8c00000f
+# %% ../nbs/02a_resident.ipynb #8c00000d
 @patch
 def to(self:ResidentDL, device):
-    "Move to `device`; images that do not fit there stay in host memory"
     TfmdDL.to(self, device)
     self.labels = self.labels.to(self.device)
     if _fits(self.images, self.device): self.images = self.images.to(self.device)
     else: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory')
 
-# %% ../nbs/02a_resident.ipynb #8c000013
-_plain_tfms = {
-    **dict.fromkeys((PadCrop,FlipLR,NormalizeImage), lambda t,x: t.apply(x)),
+# %% ../nbs/02a_resident.ipynb #8c000011
+_plain_tfms = dict.fromkeys((PadCrop,FlipLR,NormalizeImage), lambda t,x: t.apply(x)) | {
     CutOut:           lambda t,x: t.apply(x, inplace=True),
     IntToFloatTensor: lambda t,x: x.float().div_(t.div),
     Normalize:        lambda t,x: x.float().sub_(t.mean).div_(t.std)}
 
-# %% ../nbs/02a_resident.ipynb #8c000017
+# %% ../nbs/02a_resident.ipynb #8c000015
 def _split_tfms(fs): # -> functions for plain tensors, other transforms
     known = [*itertools.takewhile(lambda t: type(t) in _plain_tfms, fs)]
     plain = [partial(_plain_tfms[type(t)], t) for t in known]
     if [type(t) for t in known[:2]]==[PadCrop,FlipLR]: plain[:2] = [partial(known[0].apply, flip=known[1])]
     return plain,fs[len(known):]
 
-# %% ../nbs/02a_resident.ipynb #8c00001a
-@patch
-def _make_batches(self:ResidentDL, i, flips, plain, rest):
-    i = _send(i, self.images.device)
-    x = self.images.as_subclass(Tensor).index_select(0, i)
-    x,i = _send(x, self.device),_send(i, self.device)
-    for t in flips: t.batch = len(self.images),i
+# %% ../nbs/02a_resident.ipynb #8c000018
+def _make_batches(dl, i, flips, plain, rest):
+    x = dl.images.as_subclass(Tensor).index_select(0, _send(i, dl.images.device))
+    x,i = _send(x, dl.device),_send(i, dl.device)
+    for t in flips: t.batch = len(dl.images),i
     for f in plain: x = f(x)
-    batch = x.as_subclass(type(self.images)),self.labels[i]
-    batch = compose_tfms(batch, rest, split_idx=self.after_batch.split_idx)
-    return zip(*(torch.unsafe_split(o, self.bs) for o in batch)) if len(i)>self.bs else [batch]
+    batch = compose_tfms((x.as_subclass(type(dl.images)), dl.labels[i]), rest, split_idx=dl.after_batch.split_idx)
+    return zip(*(torch.unsafe_split(o, dl.bs) for o in batch)) if len(i)>dl.bs else [batch]
 
-# %% ../nbs/02a_resident.ipynb #8c00001d
+# %% ../nbs/02a_resident.ipynb #8c00001b
 def _batches_at_once(values, device): return max(1, 2**24//values) if device.type=='cuda' else 1
 
-# %% ../nbs/02a_resident.ipynb #8c000020
+# %% ../nbs/02a_resident.ipynb #8c00001e
 @patch
 def __iter__(self:ResidentDL):
-    self.randomize()
-    self.before_iter()
+    self.randomize(); self.before_iter()
     idxs = self.get_idxs()
     torch.empty((), dtype=torch.int64).random_() # the seed for workers
     if self.drop_last and hasattr(idxs, '__len__'): idxs = idxs[:len(idxs)//self.bs*self.bs]
     fs = [t for t in self.after_batch.fs if t.split_idx in (None,self.after_batch.split_idx)]
-    usual = type(self.images) is TensorImage and type(self.labels) is TensorCategory
-    plain,rest = _split_tfms(fs) if usual else ([],fs)
+    plain,rest = _split_tfms(fs) if (type(self.images),type(self.labels))==(TensorImage,TensorCategory) else ([],fs)
     size = self.bs*(1 if rest else _batches_at_once(self.bs*self.images[0].numel(), self.device))
     chunks = idxs.split(size) if isinstance(idxs, Tensor) else map(tensor, chunked(idxs, size))
     flips = [t for t in fs if getattr(t, 'alternate', False)]
     with ContextManagers([t.epoch(len(self.images), self.labels.device) for t in flips]):
-        for i in filter(len, chunks): yield from self._make_batches(i, flips, plain, rest)
+        for i in filter(len, chunks): yield from _make_batches(self, i, flips, plain, rest)
     self.after_iter()
 
-# %% ../nbs/02a_resident.ipynb #8c000023
-def _item_tfms(dl): # of the image, not the label
-    pipelines = [*(o.tfms for o in getattr(dl.dataset, 'tls', [])[:1]), dl.after_item, dl.before_batch]
-    return [t for p in pipelines for t in p.fs]
+# %% ../nbs/02a_resident.ipynb #8c000021
+def _item_tfms(dl): return [*getattr(dl.dataset, 'tfms', [[]])[0], *dl.after_item, *dl.before_batch] # of the image
 
 def _check_loader(dl):
     if type(dl) is not TfmdDL: raise InputError(f'resident: needs an ordinary TfmdDL, not {type(dl).__name__}')
     for t in _item_tfms(dl):
         if isinstance(t, RandTransform) and getattr(t, 'method', '')!=ResizeMethod.Squish:
-            hint = "give it method='squish'" if isinstance(t, Resize) else 'use it in batch_tfms'
-            raise InputError(f'resident: the item transform {type(t).__name__} is random; {hint}')
+            raise InputError(f"resident: {type(t).__name__} is random; use batch_tfms, or Resize with method='squish'")
 
-# %% ../nbs/02a_resident.ipynb #8c000028
+# %% ../nbs/02a_resident.ipynb #8c000026
 def _check_sizes(dl, size, n):
     for i in range(n):
-        if (shape := dl.do_item(i)[0].shape)!=size:
-            f,(w,h),(w0,h0) = getattr(dl.dataset, 'items', dl.dataset)[i],shape[:-3:-1],size[:-3:-1]
-            raise InputError(f'{f}: is of size ({w}, {h}), others of ({w0}, {h0}); resize it, or use Resize')
+        shape = dl.do_item(i)[0].shape
+        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; resize it, or use Resize')
 
-# %% ../nbs/02a_resident.ipynb #8c00002b
+# %% ../nbs/02a_resident.ipynb #8c000029
 def _read_items(dl, workers): # -> images [n,c,h,w], labels [n]
     n,x = len(dl.dataset),dl.do_item(0)[0]
     bs = max(1, min(256, 2**20//x.nbytes))
-    ordered = dl.new(bs=bs, n=n, get_idxs=partial(range, n), drop_last=False, num_workers=workers, after_batch=noop, device='cpu')
-    batches = show_progress(ordered, f'reading {n:,} images', display=n>5000)
+    dl_all = dl.new(bs=bs, get_idxs=partial(range, n), drop_last=False, num_workers=workers, after_batch=noop, device='cpu')
+    batches = show_progress(dl_all, f'reading {n:,} images', display=n>5000)
     try: return [torch.cat(o) for o in zip(*([o.clone() for o in b] for b in batches))]
     except Exception as e:
         _check_sizes(dl, x.shape, n)
         if not workers: raise
-        reason = (str(e).splitlines() or [type(e).__name__])[-1]
-        print(f'{n:,} images were read without worker processes (--workers 0), which failed: {reason[:120]}')
+        print(f"workers failed, so {n:,} images are read without them (--workers 0): {' '.join(str(e).split())[-120:]}")
         return _read_items(dl, 0)
 
-# %% ../nbs/02a_resident.ipynb #8c00002e
+# %% ../nbs/02a_resident.ipynb #8c00002c
 def _agree(dl, images, labels):
     idxs = range(0, len(images), max(1, len(images)//32))
     return all(torch.equal(tensor(a), b[i]) for i in idxs for a,b in zip(dl.do_item(i), (images,labels)))
 
-# %% ../nbs/02a_resident.ipynb #8c000031
-def _cache_file(dl, folder): # or None
-    files = getattr(dl.dataset, 'items', [])
+# %% ../nbs/02a_resident.ipynb #8c00002f
+def _cache_file(dl, cache): # or None
     text = str([(type(t), vars(t)) for t in _item_tfms(dl)])
-    if folder and isinstance(dl.dataset, Datasets) and isinstance(files[0], Path) and not re.search('<lambda>|<locals>| at 0x', text):
-        return folder/f'{fingerprint(files, text, Image.__version__)}.safetensors'
+    are_files = isinstance(dl.dataset, Datasets) and isinstance(dl.items[0], Path)
+    if cache is not False and are_files and not re.search('<lambda>|<locals>| at 0x', text):
+        return Path(cache or cache_path())/f'{fingerprint(dl.items, text, Image.__version__)}.safetensors'
 
-# %% ../nbs/02a_resident.ipynb #8c000034
-def _load_kept(dl, file): # None if it is missing, damaged or out of date
+# %% ../nbs/02a_resident.ipynb #8c000032
+def _load_kept(dl, file): # None if it is out of date
     find,*encode = dl.dataset.tls[1].tfms.fs
-    try:
-        images = load_file(file)['images'].as_subclass(type(dl.do_item(0)[0]))
-        encoded = map(functools.cache(partial(compose_tfms, tfms=encode)), find(tuple(dl.dataset.items)))
-        labels = torch.stack([*encoded])
-    except (SafetensorError, OSError, TypeError): return None # TypeError: several labels for an image
+    labels = torch.stack([*map(functools.cache(partial(compose_tfms, tfms=encode)), find(tuple(dl.items)))])
+    images = load_file(file)['images'].as_subclass(type(dl.do_item(0)[0]))
     return (images,labels) if _agree(dl, images, labels) else None
 
-# %% ../nbs/02a_resident.ipynb #8c000036
-def _resident_items(dl, folder, fresh): # -> images, labels
-    dl.new().before_iter()
-    file = _cache_file(dl, folder)
-    items = _load_kept(dl, file) if file and not fresh else None
-    if items: return items
+# %% ../nbs/02a_resident.ipynb #8c000034
+def _resident_items(dl, cache, fresh): # -> images, labels
+    _check_loader(dl)
+    dl.new(); dl.before_iter()
+    file = _cache_file(dl, cache)
+    with suppress(SafetensorError, OSError, TypeError): # damaged, missing, or several labels for an image
+        if file and not fresh and (items := _load_kept(dl, file)): return items
     items = _read_items(dl, dl.fake_l.num_workers)
-    if not _agree(dl, *items):
-        raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
+    if not _agree(dl, *items): raise InputError('resident: the item transforms give another image each time')
     if file: write_file(file, save(dict(images=items[0].as_subclass(Tensor))))
     return items
 
-# %% ../nbs/02a_resident.ipynb #8c00003b
+# %% ../nbs/02a_resident.ipynb #8c000039
 def resident(
     dls:DataLoaders, # of one image and one label in each item, equal sizes, no random item transforms
     device=None, # to hold the images; by default that of `dls`
@@ -176,18 +157,15 @@ def resident(
     fresh:bool=False # read the files again and replace what was kept?
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
-    for dl in dls.loaders: _check_loader(dl)
-    folder = None if cache is False else Path(cache or cache_path())
     with seeded(): # the random state afterwards is the same, whether files were read or not
-        items = [_resident_items(dl, folder, fresh) for dl in dls.loaders]
+        items = [_resident_items(dl, cache, fresh) for dl in dls.loaders]
     for dl in dls.loaders: _check_sizes(dl, items[0][0].shape[1:], 1)
-    res,tfms = copy(dls),[deepcopy(dl.after_batch) if device else dl.after_batch for dl in dls.loaders]
-    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, n=dl.n, after_batch=f)
-                   for dl,(x,y),f in zip(dls.loaders, items, tfms)]
+    res = copy(dls)
+    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
     res.device = torch.device(device or getattr(dls, 'device', None) or default_device())
     return res
 
-# %% ../nbs/02a_resident.ipynb #8c000052
+# %% ../nbs/02a_resident.ipynb #8c000050
 def clean_batches(
     dls:DataLoaders, # of images
     n:int=2000 # images at most
@@ -196,5 +174,4 @@ def clean_batches(
     dl = dls.train
     last = min(dl.n, len(dl.dataset)) # a loader may go through its images several times
     idxs = np.linspace(0, last-1, min(n, last), dtype=int).tolist()
-    with seeded(), dl.dataset.set_split_idx(1):
-        return list(dl.new(drop_last=False, n=len(idxs), get_idxs=lambda: idxs))
+    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(drop_last=False, get_idxs=lambda: idxs))
