@@ -162,7 +162,7 @@ def resident(
     for dl in dls.loaders: _check_sizes(dl, items[0][0].shape[1:], 1)
     res = copy(dls)
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
-    res.device = torch.device(device or getattr(dls, 'device', None) or default_device())
+    res.device = torch.empty(0, device=device or getattr(dls, 'device', None) or default_device()).device # with index
     return res
 
 # %% ../nbs/02a_resident.ipynb #8c000050
