@@ -22,16 +22,16 @@ def holdout(
     def _split(files):
         train,test = [[i for i,f in enumerate(files) if Path(f).parts[-3]==o] for o in ('train','test')]
         if valid=='test' and test: return train,test
-        if valid=='test': raise InputError('no images in test/ (val/ is not read; rename it), or hold some out: valid=.1')
+        if valid=='test': raise InputError('no images in test/ (val/ is not read; rename it), or set valid=.1')
         labels = [parent_label(files[i]) for i in train]
         try: return train_test_split(train, test_size=valid, stratify=labels, random_state=seed)
-        except ValueError as e: raise InputError(f'valid={valid}: cannot be held out of {len(train)} images; {e}') from e
+        except ValueError as e: raise InputError(f'valid={valid}: no split of {len(train)} images; {e}') from e
     return _split
 
 # %% ../nbs/02_loaders.ipynb #8b00000e
 def cifar_block(
     valid=.1, # as in `holdout`
-    stats='cifar10', # mean and standard deviation of each channel, or the name of known ones, or 'image': each image's own
+    stats='cifar10', # mean and standard deviation of each channel, their name, or 'image': each image's own
     pad:int=4, # of `PadCrop`, in pixels
     pad_mode:str='reflect', # `mode` of `PadCrop`
     flip:float=.5, # probability of `FlipLR`

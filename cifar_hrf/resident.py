@@ -97,20 +97,20 @@ def _check_loader(dl):
     if type(dl) is not TfmdDL: raise InputError(f'resident: needs an ordinary TfmdDL, not {type(dl).__name__}')
     for t in _item_tfms(dl):
         if isinstance(t, RandTransform) and getattr(t, 'method', '')!=ResizeMethod.Squish:
-            raise InputError(f"resident: {type(t).__name__} is random; use batch_tfms, or Resize with method='squish'")
+            raise InputError(f"resident: {type(t).__name__} is random; use batch_tfms, or Resize(method='squish')")
 
 # %% ../nbs/02a_resident.ipynb #8c000026
 def _check_sizes(dl, size, n):
     for i in range(n):
         shape = dl.do_item(i)[0].shape
-        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; resize it, or use Resize')
+        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; use Resize')
 
 # %% ../nbs/02a_resident.ipynb #8c000029
 def _read_items(dl, workers): # -> images [n,c,h,w], labels [n]
     n,x = len(dl.dataset),dl.do_item(0)[0]
     bs = max(1, min(256, 2**20//x.nbytes))
-    dl_all = dl.new(bs=bs, get_idxs=partial(range, n), drop_last=False, num_workers=workers, after_batch=noop, device='cpu')
-    batches = show_progress(dl_all, f'reading {n:,} images', display=n>5000)
+    batches = show_progress(dl.new(bs=bs, get_idxs=partial(range, n), drop_last=False, num_workers=workers,
+                                   after_batch=noop, device='cpu'), f'reading {n:,} images', display=n>5000)
     try: return [torch.cat(o) for o in zip(*([o.clone() for o in b] for b in batches))]
     except Exception as e:
         _check_sizes(dl, x.shape, n)
