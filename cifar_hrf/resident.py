@@ -146,7 +146,8 @@ def _resident_items(dl, cache, fresh): # -> images, labels
         if file and not fresh and (items := _load_kept(dl, file)): return items
     items = _read_items(dl, dl.fake_l.num_workers)
     if not _agree(dl, *items): raise InputError('resident: the item transforms give another image each time')
-    if file: write_file(file, save(dict(images=items[0].as_subclass(Tensor))))
+    try: file and write_file(file, save(dict(images=items[0].as_subclass(Tensor))))
+    except InputError as e: print(f'{e}; the files are read again next time')
     return items
 
 # %% ../nbs/02a_resident.ipynb #8c000039
