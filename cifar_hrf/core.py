@@ -12,11 +12,10 @@ from numbers import Integral
 from fastai.vision.all import *
 from fastprogress.fastprogress import ProgressBar, progress_bar
 
-# %% ../nbs/00_core.ipynb #2ba60531
+# %% ../nbs/00_core.ipynb #93e05096
 class InputError(ValueError): "Bad input: one line that names the file or option, and says what to do"
 
-def check_int(who='', low=1, **values):
-    "Check that all `values` are whole numbers of at least `low`; `who` begins the message"
+def check_int(who='', low=1, **values): # `who` begins the message
     for k,v in values.items():
         if not (isinstance(v, Integral) and v is not True and v>=low):
             raise InputError(f'{who}{k}={v}: needs a whole number, {low} or more')
@@ -29,9 +28,8 @@ class _LogLines(ProgressBar):
     def on_iter_begin(self): print(f'{self.comment} ...', flush=True)
     def on_iter_end(self): print(f'{self.comment}: done in {time.time()-self.start_t:.0f} s', flush=True)
 
-# %% ../nbs/00_core.ipynb #93f16f16
-def show_progress(items, what='', display=True):
-    "Go through `items` with a bar on a screen, or with two lines about `what` in a log"
+# %% ../nbs/00_core.ipynb #c8b9fc6f
+def show_progress(items, what='', display=True): # yields `items`
     if on_screen(): return progress_bar(items, leave=False, display=display)
     return (_LogLines if what and display else ProgressBar)(items, comment=what)
 
@@ -72,10 +70,9 @@ def seeded(seed:int=42):
 # %% ../nbs/00_core.ipynb #8508b648
 def dls_device(dls): return torch.device(getattr(dls, 'device', default_device()) or 'cpu')
 
-# %% ../nbs/00_core.ipynb #045418ce
+# %% ../nbs/00_core.ipynb #0a973c4b
 @contextmanager
-def autocast_kept():
-    "Restore autocast after a block that may end in the middle of a batch"
+def autocast_kept(): # restores autocast after the block
     was = {o: (torch.is_autocast_enabled(o), torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
     try: yield
     finally:
@@ -85,20 +82,18 @@ def autocast_kept():
             torch.set_autocast_dtype(device, dtype)
         torch.clear_autocast_cache() # the copies of the weights
 
-# %% ../nbs/00_core.ipynb #3344a754
+# %% ../nbs/00_core.ipynb #e76e589e
 @contextmanager
-def evaluating(model, hooks=()):
-    "Run a block in evaluation mode, then restore the mode of each module and remove `hooks`"
+def evaluating(model, hooks=()): # restores the mode of each module after the block, and removes `hooks`
     modes = {m: m.training for m in model.modules()}
     try: yield model.eval()
     finally:
         for m,training in modes.items(): m.training = training
         for h in hooks: h.remove()
 
-# %% ../nbs/00_core.ipynb #843553e5
+# %% ../nbs/00_core.ipynb #d7782268
 @contextmanager
-def on_signals(f, *signals):
-    "Call `f` for SIGINT and SIGTERM, or for `signals`, within the block"
+def on_signals(f, *signals): # by default SIGINT and SIGTERM
     main = threading.current_thread() is threading.main_thread()
     old = [(o, signal.signal(o, f)) for o in signals or (signal.SIGINT,signal.SIGTERM) if main]
     try: yield
