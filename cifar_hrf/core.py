@@ -33,13 +33,12 @@ def show_progress(items, what='', display=True): # yields `items`
     if on_screen(): return progress_bar(items, leave=False, display=display)
     return (_LogLines if what and display else ProgressBar)(items, comment=what)
 
-# %% ../nbs/00_core.ipynb #343c8c6e
+# %% ../nbs/00_core.ipynb #aaace4b0
 def _sync(path):
     with open(path, 'rb+') as f: os.fsync(f.fileno())
 
 @contextmanager
-def atomic_write(dest:str|Path): # temporary path to write to
-    "Write the file or folder `dest` to a temporary path beside it, then rename"
+def atomic_write(dest:str|Path): # temporary path to write the file or folder to
     dest = Path(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +59,9 @@ def save_figure(path, fig):
     with atomic_write(path) as f: fig.savefig(f, dpi=110, format='png')
     plt.close(fig)
 
-# %% ../nbs/00_core.ipynb #9977e135
+# %% ../nbs/00_core.ipynb #70d31474
 @contextmanager
-def seeded(seed:int=42):
-    "Run a block from `seed`, then restore all random states"
+def seeded(seed:int=42): # of the block; restores all random states after it
     mac = torch.random.fork_rng(device_type='mps', enabled=torch.backends.mps.is_available())
     with mac, no_random(seed, reproducible=False): yield
 

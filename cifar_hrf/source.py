@@ -7,8 +7,8 @@ __all__ = ['CIFAR10_CLASSES', 'image_errors', 'known_stats', 'tree_files', 'imag
            'cifar_path', 'data_path', 'auto_source', 'unreadable', 'RGBImage', 'image_stats', 'fingerprint',
            'cache_path']
 
-# %% ../nbs/00a_source.ipynb #661e29e4
-import configparser, contextlib, hashlib, io, struct, sys, tarfile, tempfile, zlib
+# %% ../nbs/00a_source.ipynb #5b5f53f3
+import configparser, contextlib, functools, hashlib, io, struct, sys, tarfile, tempfile, zlib
 from fastai.vision.all import *
 from PIL import ExifTags, ImageOps
 from sklearn.datasets import load_digits
@@ -17,8 +17,14 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 from .core import *
 
-# %% ../nbs/00a_source.ipynb #1a760c07
-def _images(d): return list(get_image_files(d, recurse=False).sorted('name'))
+# %% ../nbs/00a_source.ipynb #00ac981c
+@functools.cache
+def _list_images(d, version): return get_image_files(d, recurse=False).sorted('name')
+
+def _images(d):
+    now,changed = time.time_ns(),d.stat().st_mtime_ns
+    return list(_list_images(d, changed if now-changed>2e9 else now))
+
 def _folders(d): return sorted(Path(o.path) for o in os.scandir(d) if o.is_dir() and o.name[0]!='.')
 
 # %% ../nbs/00a_source.ipynb #29535028
@@ -84,7 +90,7 @@ def is_digits(path): return path==_home('data')/'sklearn_digits'
 CIFAR10_CLASSES = 'airplane automobile bird cat deer dog frog horse ship truck'.split()
 _md5 = dict([*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta['filename'],CIFAR10.meta['md5'])])
 
-# %% ../nbs/00a_source.ipynb #d9cd1d89
+# %% ../nbs/00a_source.ipynb #b4d1d330
 def _unpack(archive, folder):
     try:
         with tarfile.open(archive) as t:
@@ -92,7 +98,7 @@ def _unpack(archive, folder):
                 name = Path(m.name).name
                 if name in _md5 and m.isfile() and m.size<2**26: (folder/name).write_bytes(t.extractfile(m).read())
     except (OSError, EOFError, tarfile.TarError, zlib.error) as e:
-        raise InputError(f'{archive}: neither a folder of images nor an intact cifar-10-python.tar.gz ({e})') from e
+        raise InputError(f'{archive}: neither a folder nor an intact .tar.gz ({str(e).partition(":")[0]})') from e
 
 # %% ../nbs/00a_source.ipynb #05a27cb3
 class _Batches(CIFAR10): base_folder = '' # the folder may have any name
@@ -121,14 +127,13 @@ def _fastai_copy():
     if len(image_files(path))!=60_000: raise InputError(f'{path}: incomplete copy; remove it to download it again')
     return path
 
-# %% ../nbs/00a_source.ipynb #ea1bb0ec
+# %% ../nbs/00a_source.ipynb #a2e4378b
 def cifar_path(path:str|Path|None=None) -> Path: # class-folder tree
     "fastai's copy of CIFAR-10, or `path`: a class-folder tree, `cifar-10-batches-py` or `cifar-10-python.tar.gz`"
     if path is None: return _fastai_copy()
     path = Path(os.path.expanduser(path))
     if os.path.isfile(path) or any(os.path.exists(path/o) for o in _md5): return _convert(path)
-    tree_files(path)
-    return path
+    return tree_files(path) and path
 
 def data_path(source:str|Path) -> Path: # class-folder tree
     "The images that `source` names: 'cifar10', 'digits', or a path as in `cifar_path`"
@@ -172,9 +177,8 @@ class RGBImage(PILImage):
 # %% ../nbs/00a_source.ipynb #bdf113fc
 known_stats = dict(cifar10=((.4914,.4822,.4465),(.2470,.2435,.2616)), cifar10_all=((.492,.483,.447),(.247,.243,.262)))
 
-# %% ../nbs/00a_source.ipynb #8f9a8106
+# %% ../nbs/00a_source.ipynb #0f3d18f5
 def image_stats(files) -> tuple: # mean and standard deviation of each channel, R G B, on a scale of 0 to 1
-    "Mean and standard deviation over all pixels of `files`"
     counts,v = np.zeros((3,256)),np.arange(256)
     for f in show_progress(files, f'computing statistics of {len(files):,} images', len(files)>5000):
         counts += np.reshape(RGBImage.create(f).histogram(), (3,256))

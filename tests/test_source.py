@@ -64,6 +64,18 @@ def test_names_that_are_not_utf8(class_folders, tmp_path):
     first,second = [resident(cifar_dls(path, bs=2, valid=2, num_workers=0), cache=tmp_path/'cache') for _ in range(2)]
     assert (first.train.images==second.train.images).all() and len(first.train.images)==6
 
+def test_listings_are_kept_until_a_folder_changes(class_folders):
+    path = class_folders(n=2)
+    for c in 'ab': os.utime(path/'train'/c, (1,1))
+    first = tree_files(path)['train']
+    assert tree_files(path)['train']['a'][0] is first['a'][0] # the same object: not listed again
+    os.rename(path/'train/a/0.png', path/'train/a/2.png')
+    assert [f.name for f in tree_files(path)['train']['a']]==['1.png','2.png']
+    stat = os.stat(path/'train/a')
+    os.rename(path/'train/a/2.png', path/'train/a/0.png') # so quickly that the time is the same
+    os.utime(path/'train/a', ns=(stat.st_atime_ns,stat.st_mtime_ns))
+    assert [f.name for f in tree_files(path)['train']['a']]==['0.png','1.png']
+
 def test_images_below_a_class_are_left_out_aloud(class_folders, capsys):
     path = class_folders()
     (path/'train/a/more/deep').mkdir(parents=True)
