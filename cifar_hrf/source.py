@@ -52,13 +52,14 @@ def tree_files(path:str|Path, say=False) -> dict: # {split: {class: sorted image
     return files
 
 # %% ../nbs/00a_source.ipynb #67c6db78
-def image_files(path:str|Path, splits=('train','test')) -> L: # in the same order on every machine
-    "All image files of `splits`, by split, class and name"
+def image_files(path:str|Path, splits=('train','test')) -> L: # by split, class and name: the same on all machines
     return L(f for o,classes in tree_files(path).items() if o in splits for fs in classes.values() for f in fs)
 
 # %% ../nbs/00a_source.ipynb #80a62c75
 def _home(folder): # 'data' or 'storage'
-    try: return Path(fastai_path(folder))
+    try:
+        if not fastai_path(folder): fastai_cfg.cache_clear() # another process was just writing config.ini
+        return Path(fastai_path(folder))
     except (OSError, TypeError, configparser.Error) as e:
         raise InputError(f"{os.getenv('FASTAI_HOME', '~/.fastai')}: not usable ({e}); set another FASTAI_HOME") from e
 
@@ -75,8 +76,7 @@ def _digit(x): # 8×8 values from 0 to 16
     im = Image.fromarray((x*255/16).round().astype(np.uint8))
     return np.asarray(im.resize((32,32), Image.BICUBIC).convert('RGB'))
 
-def digits_path() -> Path: # class-folder tree
-    "scikit-learn's digits as files, written on first use"
+def digits_path() -> Path: # class-folder tree of scikit-learn's digits, written on first use
     path = _home('data')/'sklearn_digits'
     if path.exists(): return path
     d = load_digits()

@@ -97,6 +97,11 @@ def test_images_one_folder_too_deep(class_folders):
     assert len(cifar_dls(path, bs=2, valid=2, num_workers=0).train_ds)==6
     with pytest.raises(InputError, match='no images in test/.*val/'): cifar_dls(path, bs=2, valid='test', num_workers=0)
 
+def test_config_that_another_process_is_writing(tmp_path, monkeypatch):
+    found = [None,tmp_path,tmp_path]
+    monkeypatch.setattr(source, 'fastai_path', lambda o: found.pop(0))
+    assert source._home('data')==tmp_path
+
 @pytest.fixture
 def batches(tmp_path, monkeypatch):
     "A folder of small batches, whose md5 sums count as official ones, and an empty home for the tree"
