@@ -2,7 +2,8 @@
 import pytest, torch, torch.nn.functional as F
 from torch import Tensor, nn
 from cifar_hrf.cli import hrf_rf
-from cifar_hrf.receptive_field import effective_field, receptive_field
+from cifar_hrf.effective_field import effective_field
+from cifar_hrf.receptive_field import receptive_field
 
 class Way(nn.Module):
     "A forward function with layers"
