@@ -30,11 +30,10 @@ def side(self:EffectiveField, share:float) -> int:
     def held(k): return float(F.avg_pool2d(maps, (min(k, h),min(k, w)), 1).max())*min(k, h)*min(k, w)
     return next((k for k in range(1, max(h, w)) if held(k)>=share-1e-9), max(h, w))
 
-# %% ../nbs/09a_effective_field.ipynb #e009d51c
+# %% ../nbs/09a_effective_field.ipynb #4643bcae
 @patch(as_prop=True)
 def sigma(self:EffectiveField) -> float: # in pixels, of rows and columns together
-    sums = self.map.sum(1),self.map.sum(0)
-    return float(np.mean([np.cov(np.arange(len(p)), aweights=p, ddof=0) for p in sums])**.5)
+    return float(np.mean([np.cov(np.arange(len(p)), aweights=p, ddof=0) for p in (self.map.sum(0),self.map.sum(1))])**.5)
 
 # %% ../nbs/09a_effective_field.ipynb #a14ceac9
 @patch
@@ -51,7 +50,7 @@ def _images(x, channels):
     if x.dim()!=4 or not len(x): raise InputError(f'x: needs images [n,channels,h,w], not {list(x.shape)}')
     return x
 
-# %% ../nbs/09a_effective_field.ipynb #ceae29e5
+# %% ../nbs/09a_effective_field.ipynb #3cfe5167
 def _traced(model, x, layer): # what the units of `layer` see, their values, and the images with a gradient
     tracer = trace_fields(model, x, layer)
     if tracer.kept is None:
@@ -62,8 +61,8 @@ def _traced(model, x, layer): # what the units of `layer` see, their values, and
     return seen,out,tracer.image
 
 def _last_map(model, x):
-    maps = [row[0] for row in trace_fields(model, x).rows if not row[3].whole and row[3].size!=(1,1)]
-    return maps[-1] if maps else None
+    rows = reversed(trace_fields(model, x).rows)
+    return next((name for name,_,_,seen,_ in rows if not seen.whole and seen.size!=(1,1)), None)
 
 # %% ../nbs/09a_effective_field.ipynb #f94a8308
 def effective_field(
@@ -84,15 +83,15 @@ def effective_field(
     (top,bottom),(left,right) = [[int(o[i]) for o in seen.spans(k, images.shape[-2:])] for k,i in enumerate(at)]
     return EffectiveField(layer, at, (total/total.sum()).numpy(), (top,left,bottom-top+1,right-left+1))
 
-# %% ../nbs/09a_effective_field.ipynb #b4498123
+# %% ../nbs/09a_effective_field.ipynb #4b71ae74
 def plot_effective(
     fields, # an `EffectiveField`, or several
     image=None # to lay them over [3,h,w], in any range
 ) -> plt.Figure:
     "Plot effective fields (bright) and theoretical fields (frame)"
-    fields = L(fields)
-    fig,axs = plt.subplots(1, len(fields), figsize=(2.6*len(fields),3), constrained_layout=True, squeeze=False)
-    for ax,f in zip(axs[0], fields):
+    n = len(L(fields))
+    fig,axs = plt.subplots(1, n, figsize=(2.6*n,3), constrained_layout=True, squeeze=False)
+    for ax,f in zip(axs[0], L(fields)):
         (h,w),(top,left,bh,bw),light = f.map.shape,f.box,(f.map/f.map.max())**.5
         if image is not None: ax.imshow(image.detach().float().mean(0).cpu(), cmap='gray')
         ax.imshow(light, cmap='inferno', alpha=None if image is None else light, vmin=0, vmax=1)

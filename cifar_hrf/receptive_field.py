@@ -138,22 +138,22 @@ def _mixed(y, *args, **kwargs): # each element of `y` sees everything that any e
     seen,_ = _common(_followed((args, kwargs)))
     return replace(_everywhere(seen, seen.size), tags=[torch.zeros(1)]*4)
 
-# %% ../nbs/09_receptive_field.ipynb #c7d0bf43
+# %% ../nbs/09_receptive_field.ipynb #2d906d7a
 def _short(t): # `t` with length 1 along each dimension where all is equal
     for d in range(t.dim()):
         if t.shape[d]>1 and (t.stride(d)==0 or bool((t==t.narrow(d, 0, 1)).all())): t = t.narrow(d, 0, 1)
     return t
 
 def _viewed(func, args, kwargs): # what the outputs of `func` see, which moves elements
-    xs = _followed((args, kwargs))
+    xs = _followed(args[:1] if func.__name__.endswith('_as') else (args, kwargs)) # `view_as` takes a shape only
     seen,tags = _common(xs)
     if func is Tensor.view: func = Tensor.reshape # tags may lie in memory in another way
     def move(k): # tag number `k`
         def tag(o):
             if not isinstance(o, Tensor): return o
-            if not hasattr(o, '_seen'): return torch.full(o.shape, (-1)**k*1e9) if o.is_floating_point() else o.cpu()
-            own = tags[[o is x for x in xs].index(True)]
-            return (own[k] if own else torch.tensor(k%2*(seen.size[k//2]-1.))).expand(o.shape)
+            own = [t for t,x in zip(tags, xs) if o is x]
+            if not own: return torch.full(o.shape, (-1)**k*1e9) if o.is_floating_point() else o.cpu()
+            return (own[0][k] if own[0] else torch.tensor(k%2*(seen.size[k//2]-1.))).expand(o.shape)
         return [_short(t) for t in tree_leaves(func(*tree_map(tag, args), **tree_map(tag, kwargs)))]
     return [replace(seen, tags=list(o)) for o in zip(*map(move, range(4)))]
 
@@ -223,31 +223,35 @@ def _reduced(y, x, dim=None, *args, **kwargs):
     if all(t.numel()==1 for t in tags): return _as_map(replace(x._seen, tags=tags), (1,1))
     return replace(x._seen, tags=[t.squeeze(tuple(dims)) for t in tags] if y.dim()<x.dim() else tags)
 
-# %% ../nbs/09_receptive_field.ipynb #65723e29
+# %% ../nbs/09_receptive_field.ipynb #bf4788d4
 def _matmul(y, a, b, *args, **kwargs): # also `linear`
     xs = _followed((a, b))
     return _mixed(y, a, b) if len(xs)>1 else _reduced(xs[0], xs[0], -1 if xs[0] is a else -2)
+
+def _einsum(y, *args): return _mixed(y, args) if len(_followed(args))>1 else None
 
 def _along(y, x, dim=None, *args, **kwargs):
     mixes = dim is None or any(_varies(x, k, dim%x.dim()-x.dim()) for k in (0,1))
     return _mixed(y, x) if mixes else x._seen
 
-# %% ../nbs/09_receptive_field.ipynb #620615d5
+def _norm(y, x, p=2, dim=None, *args, **kwargs): return (_along if y.shape==x.shape else _reduced)(y, x, dim)
+
+# %% ../nbs/09_receptive_field.ipynb #5cd451c8
 _joins = {'cat','concat','concatenate','stack'}
 _views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk
-    split unbind narrow select getitem roll flip movedim get t clone contiguous pixel_shuffle pixel_unshuffle
+    split unbind narrow select getitem roll flip movedim swapaxes get t clone contiguous pixel_shuffle pixel_unshuffle
     channel_shuffle native_channel_shuffle repeat repeat_interleave view_as reshape_as index_select""".split())
 _elementwise = """add sub mul div truediv pow neg abs exp log sqrt reciprocal sigmoid tanh relu relu6 leaky_relu prelu
     elu celu selu gelu silu mish softplus hardswish hardsigmoid hardtanh logsigmoid clamp clamp_min clamp_max clip
     maximum minimum where masked_fill gt ge lt le eq ne batch_norm group_norm instance_norm layer_norm dropout
     dropout1d dropout2d to type type_as float double half bfloat16 detach cpu cuda copy""".split()
 
-# %% ../nbs/09_receptive_field.ipynb #2a3e7e44
+# %% ../nbs/09_receptive_field.ipynb #c43d77f9
 _groups = {_same: ' '.join(_elementwise), _reduced: 'mean sum amax amin max min var std logsumexp prod', _pad: 'pad',
-    _along: 'softmax log_softmax cumsum', _matmul: 'linear matmul bmm', _upsample: 'interpolate', _conv: 'conv2d',
-    _mixed: 'scaled_dot_product_attention multi_head_attention_forward', _transposed: 'conv_transpose2d',
-    _adaptive: 'adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices',
-    _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d'}
+    _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm', _einsum: 'einsum',
+    _conv: 'conv2d', _transposed: 'conv_transpose2d', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
+    _adaptive: 'adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices', _upsample: 'interpolate',
+    _mixed: 'scaled_dot_product_attention multi_head_attention_forward'}
 _rules = {name: rule for rule,names in _groups.items() for name in names.split()}
 
 # %% ../nbs/09_receptive_field.ipynb #6b52bc34
