@@ -30,10 +30,10 @@ def side(self:EffectiveField, share:float) -> int:
     def held(k): return float(F.avg_pool2d(maps, (min(k, h),min(k, w)), 1).max())*min(k, h)*min(k, w)
     return next((k for k in range(1, max(h, w)) if held(k)>=share-1e-9), max(h, w))
 
-# %% ../nbs/09a_effective_field.ipynb #4643bcae
+# %% ../nbs/09a_effective_field.ipynb #13be2078
 @patch(as_prop=True)
 def sigma(self:EffectiveField) -> float: # in pixels, of rows and columns together
-    return float(np.mean([np.cov(np.arange(len(p)), aweights=p, ddof=0) for p in (self.map.sum(0),self.map.sum(1))])**.5)
+    return float(np.mean([np.cov(np.arange(len(p)), aweights=p, ddof=0) for p in map(self.map.sum, (0,1))])**.5)
 
 # %% ../nbs/09a_effective_field.ipynb #a14ceac9
 @patch
@@ -83,14 +83,13 @@ def effective_field(
     (top,bottom),(left,right) = [[int(o[i]) for o in seen.spans(k, images.shape[-2:])] for k,i in enumerate(at)]
     return EffectiveField(layer, at, (total/total.sum()).numpy(), (top,left,bottom-top+1,right-left+1))
 
-# %% ../nbs/09a_effective_field.ipynb #4b71ae74
+# %% ../nbs/09a_effective_field.ipynb #78e74ef6
 def plot_effective(
     fields, # an `EffectiveField`, or several
     image=None # to lay them over [3,h,w], in any range
 ) -> plt.Figure:
     "Plot effective fields (bright) and theoretical fields (frame)"
-    n = len(L(fields))
-    fig,axs = plt.subplots(1, n, figsize=(2.6*n,3), constrained_layout=True, squeeze=False)
+    fig,axs = plt.subplots(1, len(L(fields)), figsize=(2.6*len(L(fields)),3), constrained_layout=True, squeeze=False)
     for ax,f in zip(axs[0], L(fields)):
         (h,w),(top,left,bh,bw),light = f.map.shape,f.box,(f.map/f.map.max())**.5
         if image is not None: ax.imshow(image.detach().float().mean(0).cpu(), cmap='gray')

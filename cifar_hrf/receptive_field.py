@@ -56,7 +56,7 @@ def join(self:_Axis, other, n): # the axis of `n` units that see what the units 
 def paths(self:_Axis, n): # sizes of what `n` units see, over all paths
     return tuple(np.unique(np.ptp(self.a[:,:n], axis=-1)+1).tolist())
 
-# %% ../nbs/09_receptive_field.ipynb #16c3ca5f
+# %% ../nbs/09_receptive_field.ipynb #c577c9e2
 @dataclass
 class _Seen: # what the elements of a tensor see of the image
     axes:tuple # of rows and of columns
@@ -65,8 +65,7 @@ class _Seen: # what the elements of a tensor see of the image
     whole:bool=False # were all positions of a map mixed?
 
 def _order(size): # the tags of a map
-    h,w = [torch.arange(n).float() for n in size]
-    return [h[:,None],h[:,None],w,w]
+    return [torch.arange(size[0]).float()[:,None]]*2 + [torch.arange(size[1]).float()]*2
 
 # %% ../nbs/09_receptive_field.ipynb #570fbf0b
 def _as_image(x): # attach the note of an image to `x`: each element sees one pixel
@@ -236,20 +235,20 @@ def _along(y, x, dim=None, *args, **kwargs):
 
 def _norm(y, x, p=2, dim=None, *args, **kwargs): return (_along if y.shape==x.shape else _reduced)(y, x, dim)
 
-# %% ../nbs/09_receptive_field.ipynb #5cd451c8
+# %% ../nbs/09_receptive_field.ipynb #f40f2bed
 _joins = {'cat','concat','concatenate','stack'}
 _views = _joins | set("""view reshape permute transpose flatten unflatten squeeze unsqueeze expand expand_as chunk
     split unbind narrow select getitem roll flip movedim swapaxes get t clone contiguous pixel_shuffle pixel_unshuffle
     channel_shuffle native_channel_shuffle repeat repeat_interleave view_as reshape_as index_select""".split())
 _elementwise = """add sub mul div truediv pow neg abs exp log sqrt reciprocal sigmoid tanh relu relu6 leaky_relu prelu
     elu celu selu gelu silu mish softplus hardswish hardsigmoid hardtanh logsigmoid clamp clamp_min clamp_max clip
-    maximum minimum where masked_fill gt ge lt le eq ne batch_norm group_norm instance_norm layer_norm dropout
+    addcmul maximum minimum where masked_fill gt ge lt le eq ne batch_norm group_norm instance_norm layer_norm dropout
     dropout1d dropout2d to type type_as float double half bfloat16 detach cpu cuda copy""".split()
 
-# %% ../nbs/09_receptive_field.ipynb #c43d77f9
+# %% ../nbs/09_receptive_field.ipynb #a696fa81
 _groups = {_same: ' '.join(_elementwise), _reduced: 'mean sum amax amin max min var std logsumexp prod', _pad: 'pad',
-    _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm', _einsum: 'einsum',
-    _conv: 'conv2d', _transposed: 'conv_transpose2d', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
+    _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm', _conv: 'conv2d',
+    _einsum: 'einsum', _transposed: 'conv_transpose2d', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
     _adaptive: 'adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices', _upsample: 'interpolate',
     _mixed: 'scaled_dot_product_attention multi_head_attention_forward'}
 _rules = {name: rule for rule,names in _groups.items() for name in names.split()}
