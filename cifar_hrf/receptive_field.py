@@ -222,7 +222,7 @@ def _reduced(y, x, dim=None, *args, **kwargs):
     if all(t.numel()==1 for t in tags): return _as_map(replace(x._seen, tags=tags), (1,1))
     return replace(x._seen, tags=[t.squeeze(tuple(dims)) for t in tags] if y.dim()<x.dim() else tags)
 
-# %% ../nbs/09_receptive_field.ipynb #bf4788d4
+# %% ../nbs/09_receptive_field.ipynb #bc32ea46
 def _matmul(y, a, b, *args, **kwargs): # also `linear`
     xs = _followed((a, b))
     return _mixed(y, a, b) if len(xs)>1 else _reduced(xs[0], xs[0], -1 if xs[0] is a else -2)
@@ -230,8 +230,7 @@ def _matmul(y, a, b, *args, **kwargs): # also `linear`
 def _einsum(y, *args): return _mixed(y, args) if len(_followed(args))>1 else None
 
 def _along(y, x, dim=None, *args, **kwargs):
-    mixes = dim is None or any(_varies(x, k, dim%x.dim()-x.dim()) for k in (0,1))
-    return _mixed(y, x) if mixes else x._seen
+    return _mixed(y, x) if dim is None or any(_varies(x, k, dim%x.dim()-x.dim()) for k in (0,1)) else x._seen
 
 def _norm(y, x, p=2, dim=None, *args, **kwargs): return (_along if y.shape==x.shape else _reduced)(y, x, dim)
 
@@ -245,12 +244,12 @@ _elementwise = """add sub mul div truediv pow neg abs exp log sqrt reciprocal si
     addcmul maximum minimum where masked_fill gt ge lt le eq ne batch_norm group_norm instance_norm layer_norm dropout
     dropout1d dropout2d to type type_as float double half bfloat16 detach cpu cuda copy""".split()
 
-# %% ../nbs/09_receptive_field.ipynb #a696fa81
+# %% ../nbs/09_receptive_field.ipynb #9b68d975
 _groups = {_same: ' '.join(_elementwise), _reduced: 'mean sum amax amin max min var std logsumexp prod', _pad: 'pad',
-    _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm', _conv: 'conv2d',
-    _einsum: 'einsum', _transposed: 'conv_transpose2d', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
+    _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm',
+    _conv: 'conv2d', _einsum: 'einsum', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
     _adaptive: 'adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices', _upsample: 'interpolate',
-    _mixed: 'scaled_dot_product_attention multi_head_attention_forward'}
+    _mixed: 'scaled_dot_product_attention multi_head_attention_forward', _transposed: 'conv_transpose2d'}
 _rules = {name: rule for rule,names in _groups.items() for name in names.split()}
 
 # %% ../nbs/09_receptive_field.ipynb #6b52bc34
@@ -263,14 +262,14 @@ def _depends(f, x, unit): # first and last row, first and last column of `x` tha
     seen = total.flatten(0, -3).sum(0)>0
     return [seen.any(d).nonzero().flatten()[[0,-1]].tolist() for d in (1,0)]
 
-# %% ../nbs/09_receptive_field.ipynb #afc8e7a1
+# %% ../nbs/09_receptive_field.ipynb #5ef2f4e9
 def _probed(f, x, y): # what `y=f(x)` sees, by the gradient
     seen,size,res = _map(x),tuple(y.shape[-2:]),[]
     for k,(n,m) in enumerate(zip(seen.size, size)):
         units = range(max(m//4, m//2-8), min(m-m//4, m//2+8))
-        taps = np.array([_depends(f, x, [i if d==k else size[d]//2 for d in (0,1)])[k] for i in units])
-        if m>1 and _turns(taps, n)[0]==len(taps): return _mixed(y, x) # irregular
-        res.append(_regroup(seen.axes[k], n, taps, m, units[0]))
+        taps = np.array([_depends(f, x, [i if d==k else size[d]//2 for d in (0,1)]) for i in units])
+        if _turns(taps[:,k], n)[0]==len(taps) or np.ptp(taps[:,1-k], axis=0).any(): return _mixed(y, x) # irregular
+        res.append(_regroup(seen.axes[k], n, taps[:,k], m, units[0]))
     axes,mixed = zip(*res)
     return _Seen(axes, size, _order(size), seen.whole or any(mixed))
 
@@ -280,10 +279,12 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self.rows,self.stack,self.probed,self.keep,self.kept = [],[],False,keep,None
 
-# %% ../nbs/09_receptive_field.ipynb #166bed19
+# %% ../nbs/09_receptive_field.ipynb #f093152c
 def _shown(y): # what the table says of `y`
-    plain = y.dim()==4 and not _varies(y, 0, -1) and not _varies(y, 1, -2)
-    return _map(y) if plain and (_varies(y, 0, -2) or _varies(y, 1, -1)) else y._seen
+    seen,crossed = y._seen,_varies(y, 0, -1) or _varies(y, 1, -2)
+    several = any((a<b).any() for a,b in zip(seen.tags[::2], seen.tags[1::2])) # units that one element sees
+    if y.dim()==4 and not crossed and (several or _varies(y, 0, -2) or _varies(y, 1, -1)): return _map(y)
+    return _everywhere(seen, seen.size) if several else seen
 
 @patch
 def note(self:_Tracer, name, kind, before, y): # write a row, unless `kind` is None
@@ -394,7 +395,7 @@ def image_size(size): # `size`, a number or a pair, as (height, width)
     check_int('size: ', height=h, width=w)
     return h,w
 
-# %% ../nbs/09_receptive_field.ipynb #5d98ec7d
+# %% ../nbs/09_receptive_field.ipynb #ba8a9ca1
 def receptive_field(
     model:nn.Module, # takes images [1,channels,h,w]
     size=32, # height and width of the image in pixels, or both as a pair
@@ -403,7 +404,6 @@ def receptive_field(
     "List what the units of each layer of `model` can see, by the arithmetic of Araujo et al. (Distill 2019)"
     size = image_size(size)
     check_int(channels=channels)
-    if not isinstance(model, nn.Module): raise InputError(f'model={type(model).__name__}: needs an nn.Module')
     return pd.DataFrame([_row(*o, size) for o in trace_fields(model, torch.full((1,channels,*size), .5)).rows])
 
 # %% ../nbs/09_receptive_field.ipynb #d400403e
