@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['receptive_field', 'plot_receptive_field']
 
-# %% ../nbs/09_receptive_field.ipynb #5fdc896b
-import difflib
+# %% ../nbs/09_receptive_field.ipynb #e2f83f6b
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, lcm
@@ -104,11 +103,11 @@ def _regroup(axis, n, taps, m, at=0): # `m` units; unit `at+i` sees the units `t
     mixed = n>1 and (t==len(taps)>1 or bool((taps[:,0]<=0).all() and (taps[:,1]>=n-1).all()))
     return axis.look(_ranges(first, last), advance, m), mixed
 
-# %% ../nbs/09_receptive_field.ipynb #f59132c0
+# %% ../nbs/09_receptive_field.ipynb #ac1ac429
 def _as_map(seen, size): # `seen` by a tensor whose last two dimensions, of `size`, are rows and columns
     if seen.size==size and all(map(torch.equal, seen.tags, _order(size))): return seen
     def along(k):
-        def end(f, t): return f(t.expand(1, *t.shape), [d for d in range(-t.dim()-1, 0) if d!=k-2]).expand(size[k])
+        def end(f, t): return f(t[None], [d for d in range(-t.dim()-1, 0) if d!=k-2]).expand(size[k])
         taps = torch.stack([end(Tensor.amin, seen.tags[2*k]), end(Tensor.amax, seen.tags[2*k+1])], -1)
         return _regroup(seen.axes[k], seen.size[k], taps.long().numpy(), size[k])
     axes,mixed = zip(along(0), along(1))
@@ -279,11 +278,11 @@ class _Tracer(TorchFunctionMode):
         super().__init__()
         self.rows,self.stack,self.probed,self.keep,self.kept = [],[],False,keep,None
 
-# %% ../nbs/09_receptive_field.ipynb #f093152c
+# %% ../nbs/09_receptive_field.ipynb #49c3994e
 def _shown(y): # what the table says of `y`
-    seen,crossed = y._seen,_varies(y, 0, -1) or _varies(y, 1, -2)
+    seen,last = y._seen,_varies(y, 1, -2) and not _varies(y, 0, -1) # do channels come last?
     several = any((a<b).any() for a,b in zip(seen.tags[::2], seen.tags[1::2])) # units that one element sees
-    if y.dim()==4 and not crossed and (several or _varies(y, 0, -2) or _varies(y, 1, -1)): return _map(y)
+    if y.dim()==4 and not last and (several or any(_varies(y, k, d) for k in (0,1) for d in (-2,-1))): return _map(y)
     return _everywhere(seen, seen.size) if several else seen
 
 @patch
