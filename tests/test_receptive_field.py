@@ -222,16 +222,18 @@ odd = [part, copied, gate, attention, class_token, lambda x,a: a(x)+torch.rot90(
        lambda x,a: torch.cat([x[:,:,:2],a(x)], 2)[:,:,2:], lambda x,a: F.lp_pool2d(a(x), 1, 2), lambda x,a: torch.special.i0(a(x)),
        lambda x,a: a(x)[:,:,torch.randperm(x.shape[2], generator=torch.Generator().manual_seed(0))],
        lambda x,a: torch.einsum('nchw,hk->nckw', a(x), torch.ones(x.shape[2], 9, dtype=x.dtype).tril()),
-       lambda x,a: F.interpolate(a(x), scale_factor=.75, mode='bilinear', antialias=True), lambda x,a: a(x)+x.amax((2,3))[:,:,None,None]]
+       lambda x,a: F.interpolate(a(x), scale_factor=.75, mode='bilinear', antialias=True), lambda x,a: a(x)+x.amax((2,3))[:,:,None,None],
+       lambda x,a: (x*x.mean(3, True)*x.mean(2, True)).flatten(2).view_as(x), lambda x,a: x+F.interpolate(F.avg_pool2d(a(x), 2), size=x.shape[2:])]
 
+@pytest.mark.parametrize('after', [conv(),nn.Identity()])
 @pytest.mark.parametrize('f', odd)
-def test_never_too_small(f):
-    net = nn.Sequential(conv(), Way(f, conv()), conv(), nn.Identity()).double()
+def test_never_too_small(f, after):
+    net = nn.Sequential(conv(), Way(f, conv()), after, nn.Identity()).double()
     for o in net.parameters(): o.data.uniform_(.5, 1)
     tracer = trace_fields(net, torch.rand(1, 2, 14, 15, dtype=torch.double), keep='3')
     (seen,out),size = tracer.kept,(14,15)
     h,w = out.shape[-2:]
-    assert seen.size==(h,w)
+    if seen.size!=(h,w): assert seen.whole; return # mixed, and of another size
     for unit in [(i,w//2) for i in range(h)]+[(h//2,j) for j in range(w)]:
         mask = torch.autograd.grad(out[(...,*unit)].sum(), tracer.image, retain_graph=True)[0][0].sum(0)!=0
         for k,i in enumerate(unit):
