@@ -19,7 +19,8 @@ from .writeups import *
 from .runs import *
 from .train import *
 from .receptive_field import *
-from .receptive_field import _image_size
+from .receptive_field import image_size as _image_size
+from .effective_field import *
 from .results import *
 from .results import remarks
 from .statistics import *
