@@ -54,19 +54,20 @@ def _spread(picks):
     return pd.DataFrame(dict(pick=below*np.sqrt(above/below), low=low, high=high, ratio=high/low))
 
 # %% ../nbs/04a_lr_range.ipynb #4a000018
+def _warn_pick(lrs, losses, pick, end):
+    start,fall,tenth = losses[0],losses[0]-losses.min(),losses[len(losses)//10]
+    if start-tenth>.15*fall or tenth>1.2*start:
+        yield f'the sweep starts too high: the loss changes from the first step, LR {lrs[0]:.3g}; start lower'
+    i,edge = np.abs(lrs-pick).argmin(),max(1, math.ceil(.03*len(lrs)))
+    if i<edge or i>=len(lrs)-edge and lrs[-1]==end: yield f'LR {pick:.3g} lies at the edge of the sweep'
+
 def _warn(planned, run, lrs, losses, pick, rule):
     n,finite = len(planned),np.isfinite(run).cumprod().sum()
     if finite<len(run): yield f'the loss is not finite from LR {planned[finite]:.3g} on, step {finite} of {n}'
-    if math.isnan(pick):
-        why = f'the curve has no {rule}' if len(lrs) else f'the sweep ended after {finite} of {n} steps: start lower'
-        yield f'no LRMAX: {why}'
-        return
-    start,fall,tenth = losses[0],losses[0]-losses.min(),losses[len(losses)//10]
-    if fall<=.02*abs(start): yield 'flat: the loss does not fall, so no pick means anything; sweep higher, or longer'
-    elif start-tenth>.15*fall or tenth>1.2*start:
-        yield f'the sweep starts too high: the loss changes from the first step, LR {lrs[0]:.3g}; start lower'
-    i,edge = np.abs(lrs-pick).argmin(),max(1, math.ceil(.03*len(lrs)))
-    if i<edge or i>=len(lrs)-edge and lrs[-1]==planned[-1]: yield f'LR {pick:.3g} lies at the edge of the sweep'
+    if not len(lrs): yield f'the sweep ended after {finite} of {n} steps, too few for the rules: start lower'
+    elif math.isnan(pick): yield f'no LRMAX: the curve has no {rule}'
+    elif losses[0]-losses.min()<=.02*abs(losses[0]): yield 'flat: the loss does not fall; sweep higher, or longer'
+    else: yield from _warn_pick(lrs, losses, pick, planned[-1])
 
 # %% ../nbs/04a_lr_range.ipynb #4a00001b
 class LRRangeTest:
