@@ -87,8 +87,7 @@ class LRRangeTest:
 
 # %% ../nbs/04a_lr_range.ipynb #4a000022
 @patch(as_prop=True)
-def warnings(self:LRRangeTest) -> list:
-    "What to beware of in each sweep"
+def warnings(self:LRRangeTest) -> list: # what to beware of in each sweep
     found = [list(_warn(self.planned, *o, self.rule)) for o in zip(self.runs, *zip(*self.curves), self.picks.lr_max)]
     return [f'seed {k}: {o}' if len(found)>1 else o for k,sweep in enumerate(found) for o in sweep]
 
@@ -140,7 +139,8 @@ def from_frame(cls:LRRangeTest, df, lrs=None, **kwargs):
 
 # %% ../nbs/04a_lr_range.ipynb #4a00002e
 def _copy_learner(learn):
-    memo = {id(o): o for dl in learn.dls.loaders for k,o in vars(dl).items() if k in ('dataset','images','labels')}
+    shared = 'dataset','images','labels','pred','loss','loss_grad' # the last three may be part of a graph
+    memo = {id(o): o for part in (learn, *learn.dls.loaders) for k,o in vars(part).items() if k in shared}
     apart = [cb for cb in learn.cbs if isinstance(cb, ParamScheduler) or cb.name=='progress']
     for cb in learn.cbs:
         try: deepcopy(cb, {id(learn): learn, **memo})
