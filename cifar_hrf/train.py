@@ -110,7 +110,7 @@ def _train(run, recipe, learn, source, seed, cbs, progress, start, state=None):
         accuracy = history.rows[-1]['valid_acc'] if history.rows and status in ('complete','stopped','failed') else None
         figures = dict(status=status, epochs=len(history.rows), accuracy=accuracy, **more, train_seconds=getattr(history, 'train_seconds', 0.),
                        seconds=seconds(), n_params=total_params(model)[0])
-        if learn._fast.what and not learn._fast.make: figures['loop'] = 'eager' # compiling it, or recording the graph, failed
+        if recipe.loop=='compile' and not learn.compiled: figures['loop'] = 'eager' # compiling it failed
         write_file(run/'summary.json', json.dumps(figures, indent=2))
     if not state: summary('unfinished')
     if first: learn._do_fit = partial(_epochs_from, learn, first)
@@ -221,7 +221,7 @@ def train_many(
     except TypeError: seeds = []
     if not (seeds and all(0<=o<2**32 for o in seeds) and len(set(seeds))==len(seeds)):
         raise InputError('seeds: needs a number, 1 or more, or a list of different whole numbers from 0 to 2**32-1')
-    res,dls,since,recipe = [],None,time.time(),_as_shown(recipe, source)
+    res,dls,recipe = [],None,_as_shown(recipe, source)
     for i,seed in enumerate(seeds):
         start = begin if i==0 else time.perf_counter()
         with (new_run_folder(out, f'{recipe.name}-s{seed}', 'summary.json') as run,
@@ -231,7 +231,7 @@ def train_many(
             write_setting(run, recipe, learn, source, seed)
             if len(seeds)>1: print(f'seed {seed}, run {i+1} of {len(seeds)}')
             res.append(run)
-            try: _train(run, recipe, learn, source, seed, cbs, dict(before=i, runs=len(seeds), since=since), start)
+            try: _train(run, recipe, learn, source, seed, cbs, dict(before=i, runs=len(seeds)), start)
             except InputError: raise
             except KeyboardInterrupt as e:
                 if len(seeds)==1: raise
