@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['command', 'hrf_train', 'hrf_find', 'named_model', 'hrf_rf', 'hrf_results', 'hrf_bench']
 
-# %% ../nbs/13_cli.ipynb #07223de9
+# %% ../nbs/13_cli.ipynb #65ce511b
 import argparse, runpy, shlex, signal, sys, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
 from .core import *
 from .source import *
+from .source import source_name
 from .models import *
 from .lr_range import *
 from .fast import *
