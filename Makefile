@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 ARGS   ?=
 READY   = $(VENV)/ready
 
-.PHONY: train test setup readme prepare clean
+.PHONY: train test stress setup readme prepare clean
 
 train: $(READY)
 	$(BIN)/hrf_train $(ARGS)
@@ -16,9 +16,14 @@ test: $(READY)
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests
 	@echo "all notebooks and tests passed"
 
+# the long form of tests/test_stress.py, about half an hour
+stress: $(READY)
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py 600
+	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/kill.py 24
+
 setup: $(READY)
 
-# One marker says that the installation is complete; it is older than what decides its content, or there is none.
+# The marker file exists only when the installation is complete and newer than the files that it depends on.
 $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'

@@ -14,9 +14,10 @@ from fastai.vision.all import *
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from .core import InputError, seeded, show_progress
-from .resident import ResidentDL, _names
+from .resident import ResidentDL
 from .core import autocast_kept
 
+def _names(code): return sorted({*code.co_names, *(k for c in code.co_consts if isinstance(c, types.CodeType) for k in _names(c))})
 def _need(who, good, what): # -> the check at the door of `who`
     if not good: raise InputError(f'{who}: {what}')
 

@@ -5,243 +5,174 @@
 # %% auto #0
 __all__ = ['ResidentDL', 'resident', 'clean_batches']
 
-# %% ../nbs/02a_resident.ipynb #ef52fbc6
-import hashlib, itertools, types
-from operator import attrgetter, itemgetter
+# %% ../nbs/02a_resident.ipynb #8c000002
+import functools, itertools
+from contextlib import suppress
 from fastai.vision.all import *
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from .core import *
 from .source import *
 from .transforms import *
-from .loaders import *
-from .loaders import cache_folder
 
-# %% ../nbs/02a_resident.ipynb #e4339e9b
-def _fits(x, device): # beside the training itself, which gets half of the memory that is free
-    if x.device.type==device.type or device.type!='cuda': return True
-    cached = torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device) # PyTorch keeps it, but will use it
-    return x.nbytes<=(torch.cuda.mem_get_info(device)[0]+cached)/2
-
-def _sent(x, device): return (x.pin_memory() if device.type=='cuda' else x).to(device, non_blocking=True) # from host memory, without waiting
-
-def _makeup(cls): return {o.implementation for o in cls.encodes.methods},getattr(cls, 'before_call', None)
-_known = {o: _makeup(o) for o in (PadCrop, FlipLR, CutOut, NormalizeImage, IntToFloatTensor, Normalize)}
-
-def _alone(t): # does `t` treat an image the same, whatever else is in its batch? It is not drawn, nor prepared, once for each batch, and leaves labels alone
-    if type(t) not in _known or _makeup(type(t))!=_known[type(t)] or 'encodes' in vars(t): return False # or has somebody extended it?
-    own_call = isinstance(t, RandTransform) and getattr(t.before_call, '__func__', None) is not type(t).before_call
-    return not own_call
-
-def _ahead(fs, values, device): # how many batches of so many values to transform by `fs` at once: on a GPU several, which take fewer calls
-    return max(1, 2**24//values) if device.type=='cuda' and all(map(_alone, fs)) else 1
-
-def _float(t, x): return x.float().div_(t.div)
-def _normalize(t, x):
-    same = all(isinstance(o, Tensor) and o.dtype==x.dtype and o.shape==(1,x.shape[1],1,1) for o in (t.mean,t.std))
-    return x.sub_(t.mean).div_(t.std) if same else (x-t.mean)/t.std # the result may be of another kind or shape
-
-def _plain(fs): # -> functions that do the same as `fs`, each of them `_alone`, to plain tensors of images, which they may overwrite: without fastai's dispatch
-    own = {IntToFloatTensor: lambda t: partial(_float, t), Normalize: lambda t: partial(_normalize, t), CutOut: lambda t: partial(t.apply, inplace=True)}
-    res = [own.get(type(t), attrgetter('apply'))(t) for t in fs]
-    if [type(t) for t in fs[:2]]==[PadCrop,FlipLR]: res[:2] = [partial(fs[0].apply, flip=fs[1])]
-    return res
-
+# %% ../nbs/02a_resident.ipynb #8c000007
 class ResidentDL(TfmdDL):
-    "A `TfmdDL` whose items lie on its device as one tensor of images and one of labels, indexed a batch at a time"
-    def __init__(self, dataset, bs=64, images=None, labels=None, workers=None, near=True, **kwargs):
-        store_attr('images,labels,workers,near') # workers: of ordinary loaders made from this one; near: do the images lie on the device?
-        super().__init__(dataset, bs=bs, **merge(kwargs, dict(num_workers=0)))
-        if self.device is not None: self.to(self.device)
-
-    def to(self, device):
-        super().to(device)
-        near = _fits(self.images, self.device)
-        if self.near and not near: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory, and come over as they are needed')
-        self.near,self.labels = near,self.labels.to(self.device)
-        self.images = self.images.to(self.device if near else 'cpu')
+    "A `TfmdDL` that takes its batches from one tensor of all images and one of all labels"
+    def __init__(self, dataset, images=None, labels=None, **kwargs):
+        store_attr('images,labels')
+        super().__init__(dataset, **kwargs)
 
     def shuffle_fn(self, idxs):
-        return idxs[torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))]
+        return torch.randperm(len(idxs), generator=torch.Generator().manual_seed(self.rng.getrandbits(63)))
 
-    def get_idxs(self):
-        if not self.shuffle: return torch.arange(self.n)
-        own = getattr(self.shuffle_fn, '__func__', None) is not ResidentDL.shuffle_fn # the user's: takes a list, as in any loader
-        return self.shuffle_fn(list(range(self.n)) if own else torch.arange(self.n))
-
-    def _chunks(self, idxs, n): # any iterable of indices, endless ones too -> tensors of up to `n` batches of them
-        device = self.images.device
-        if isinstance(idxs, Tensor): chunks = iter(idxs.to(device).split(n*self.bs))
-        else: chunks = (_sent(tensor(o), device) for o in chunked(idxs, n*self.bs))
-        if self.drop_last: chunks = (o[:len(o)//self.bs*self.bs] for o in chunks)
-        return (o for o in chunks if len(o))
-
-    def __iter__(self):
-        self.randomize()
-        self.before_iter()
-        idxs = self.get_idxs()
-        torch.empty((), dtype=torch.int64).random_() # PyTorch's loader draws a seed for its workers here; a seeded run stays in step with it
-        fs = self.after_batch.fs
-        n,training = len(self.images),getattr(self.dataset, 'split_idx', None)==0
-        alternating = [t for t in fs if training and getattr(t, 'alternate', False)]
-        images,kind,split_idx = self.images.as_subclass(Tensor),type(self.images),self.after_batch.split_idx
-        usual = type(self.after_batch) is Pipeline and kind in (TensorImage,TensorImageBW) and images.ndim==4 and not isinstance(self.labels, TensorImageBase)
-        known = [*itertools.takewhile(_alone, fs)] if usual else []
-        plain = _plain([t for t in known if t.split_idx in (None,split_idx) and getattr(t, 'do', True)])
-        rest = partial(compose_tfms, tfms=fs[len(known):], split_idx=split_idx) if known else self.after_batch
-        with ContextManagers([t.epoch(n, self.labels.device) for t in alternating]):
-            for i in self._chunks(idxs, _ahead(fs, self.bs*self.images.shape[1:].numel(), self.labels.device)):
-                x = images.index_select(0, torch.where(i<0, i+n, i))
-                if not self.near: x,i = [_sent(o, self.device) for o in (x,i)]
-                for t in alternating: t.batch = n,i
-                for f in plain: x = f(x)
-                res = rest((x.as_subclass(kind), self.labels[i]))
-                yield from zip(*(torch.unsafe_split(o, self.bs) for o in res)) if len(i)>self.bs else [res] # each to be changed on its own
-        self.after_iter()
+    def get_idxs(self): return self.shuffle_fn(range(self.n)) if self.shuffle else torch.arange(self.n)
 
     def new(self, dataset=None, cls=None, **kwargs):
-        "A loader like this one; an ordinary one if it is to read another `dataset`"
-        if dataset is None or dataset is self.dataset:
-            return super().new(dataset, cls, **merge(dict(images=self.images, labels=self.labels, workers=self.workers, near=self.near, n=self.n), kwargs))
-        return super().new(dataset, ifnone(cls, TfmdDL), **merge(dict(num_workers=self.workers), kwargs))
+        own = dataset is None or dataset is self.dataset
+        if own: kwargs = merge(dict(images=self.images, labels=self.labels, n=self.n), kwargs)
+        return super().new(dataset, cls if own else ifnone(cls, TfmdDL), **kwargs)
 
-# %% ../nbs/02a_resident.ipynb #f3628ca0
-def _item_tfms(dl): return [t for p in [*(tl.tfms for tl in getattr(dl.dataset, 'tls', [])), dl.after_item, dl.before_batch] for t in p.fs]
+# %% ../nbs/02a_resident.ipynb #8c00000c
+def _fits(x, device): # in half of the GPU's free memory?
+    if device.type!='cuda' or x.is_cuda: return True
+    unused = torch.cuda.memory_reserved(device)-torch.cuda.memory_allocated(device) # PyTorch's own
+    return x.nbytes<=(torch.cuda.mem_get_info(device)[0]+unused)/2
 
-def _check_resident(dl):
+def _send(x, device):
+    return (x.pin_memory() if device.type=='cuda' and not x.is_cuda else x).to(device, non_blocking=True)
+
+# %% ../nbs/02a_resident.ipynb #8c00000d
+@patch
+def to(self:ResidentDL, device):
+    TfmdDL.to(self, device)
+    self.labels = self.labels.to(self.device)
+    if _fits(self.images, self.device): self.images = self.images.to(self.device)
+    else: print(f'{len(self.images):,} images do not fit on {self.device}; they stay in host memory')
+
+# %% ../nbs/02a_resident.ipynb #8c000011
+_plain_tfms = dict.fromkeys((PadCrop,FlipLR,NormalizeImage), lambda t,x: t.apply(x)) | {
+    CutOut:           lambda t,x: t.apply(x, inplace=True),
+    IntToFloatTensor: lambda t,x: x.float().div_(t.div),
+    Normalize:        lambda t,x: x.float().sub_(t.mean).div_(t.std)}
+
+# %% ../nbs/02a_resident.ipynb #8c000015
+def _split_tfms(fs): # -> functions for plain tensors, other transforms
+    known = [*itertools.takewhile(lambda t: type(t) in _plain_tfms, fs)]
+    plain = [partial(_plain_tfms[type(t)], t) for t in known]
+    if [type(t) for t in known[:2]]==[PadCrop,FlipLR]: plain[:2] = [partial(known[0].apply, flip=known[1])]
+    return plain,fs[len(known):]
+
+# %% ../nbs/02a_resident.ipynb #8c000018
+def _make_batches(dl, i, flips, plain, rest):
+    x = dl.images.as_subclass(Tensor).index_select(0, _send(i, dl.images.device))
+    x,i = _send(x, dl.device),_send(i, dl.device)
+    for t in flips: t.batch = len(dl.images),i
+    for f in plain: x = f(x)
+    batch = compose_tfms((x.as_subclass(type(dl.images)), dl.labels[i]), rest, split_idx=dl.after_batch.split_idx)
+    return zip(*(torch.unsafe_split(o, dl.bs) for o in batch)) if len(i)>dl.bs else [batch]
+
+# %% ../nbs/02a_resident.ipynb #8c00001b
+def _batches_at_once(values, device): return max(1, 2**24//values) if device.type=='cuda' else 1
+
+# %% ../nbs/02a_resident.ipynb #8c00001e
+@patch
+def __iter__(self:ResidentDL):
+    self.randomize(); self.before_iter()
+    idxs = self.get_idxs()
+    torch.empty((), dtype=torch.int64).random_() # the seed for workers
+    if self.drop_last and hasattr(idxs, '__len__'): idxs = idxs[:len(idxs)//self.bs*self.bs]
+    fs = [t for t in self.after_batch.fs if t.split_idx in (None,self.after_batch.split_idx)]
+    plain,rest = _split_tfms(fs) if (type(self.images),type(self.labels))==(TensorImage,TensorCategory) else ([],fs)
+    size = self.bs*(1 if rest else _batches_at_once(self.bs*self.images[0].numel(), self.device))
+    chunks = idxs.split(size) if isinstance(idxs, Tensor) else map(tensor, chunked(idxs, size))
+    flips = [t for t in fs if getattr(t, 'alternate', False)]
+    with ContextManagers([t.epoch(len(self.images), self.labels.device) for t in flips]):
+        for i in filter(len, chunks): yield from _make_batches(self, i, flips, plain, rest)
+    self.after_iter()
+
+# %% ../nbs/02a_resident.ipynb #8c000021
+def _item_tfms(dl): return [*getattr(dl.dataset, 'tfms', [[]])[0], *dl.after_item, *dl.before_batch] # of the image
+
+def _check_loader(dl):
     if type(dl) is not TfmdDL: raise InputError(f'resident: needs an ordinary TfmdDL, not {type(dl).__name__}')
     for t in _item_tfms(dl):
-        if isinstance(t, RandTransform) and not (isinstance(t, Resize) and t.method==ResizeMethod.Squish):
-            hint = "give it method='squish'" if isinstance(t, Resize) else 'move it to batch_tfms, or leave it out'
-            raise InputError(f'resident: the item transform {type(t).__name__} is random; {hint}')
+        if isinstance(t, RandTransform) and getattr(t, 'method', '')!=ResizeMethod.Squish:
+            raise InputError(f"resident: {type(t).__name__} is random; use batch_tfms, or Resize(method='squish')")
 
-def _names(code): return sorted({*code.co_names, *(k for c in code.co_consts if isinstance(c, types.CodeType) for k in _names(c))})
+# %% ../nbs/02a_resident.ipynb #8c000026
+def _check_sizes(dl, size, n):
+    for i in range(n):
+        shape = dl.do_item(i)[0].shape
+        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; use Resize')
 
-def _describe(o, seen=()):
-    "What `o` is made of, its functions' code and the data they refer to included, as text that is the same in every process"
-    if id(o) in seen: return '...'
-    def d(x): return _describe(x, (*seen,id(o)))
-    if isinstance(o, types.MethodType): return f'{d(getattr(o, "_f", o.__func__))} of {d(o.__self__)}'
-    if isinstance(o, (type,types.ModuleType,types.BuiltinFunctionType)): return getattr(o, '__qualname__', o.__name__)
-    if isinstance(o, types.CodeType): return f'{o.co_code.hex()} {o.co_names} {d(o.co_consts)}'
-    if isinstance(o, types.FunctionType):
-        if 'site-packages' in o.__code__.co_filename: return f'{o.__module__}.{o.__qualname__}'
-        uses = [o.__globals__[k] for k in _names(o.__code__) if k in o.__globals__] + [c.cell_contents for c in o.__closure__ or ()]
-        return f'{d(o.__code__)} {d(o.__defaults__)} {d(uses)}'
-    if isinstance(o, (pd.DataFrame,pd.Series)): return o.to_csv()
-    if isinstance(o, (Tensor,np.ndarray)): return d(o.tolist())
-    if isinstance(o, dict): return f"{{{', '.join(sorted(f'{d(k)}: {d(v)}' for k,v in o.items()))}}}"
-    if isinstance(o, (set,frozenset)): return f"{{{', '.join(sorted(map(d, o)))}}}"
-    if isinstance(o, (list,tuple,L)): return f"[{', '.join(map(d, o))}]"
-    if hasattr(o, 'methods'): return d({d(m.implementation) for m in o.methods}) # a multiple-dispatch function
-    more = d(o.encodes) if isinstance(o, Transform) and hasattr(o, 'encodes') else ''
-    if hasattr(o, '__dict__') and not isinstance(o, Enum):
-        return f'{type(o).__qualname__} {more} {d({k: v for k,v in vars(o).items() if k!="__signature__"})}'
-    return re.sub(' at 0x[0-9a-f]+', '', repr(o))
+# %% ../nbs/02a_resident.ipynb #8c000029
+def _read_items(dl, workers): # -> images [n,c,h,w], labels [n]
+    n,x = len(dl.dataset),dl.do_item(0)[0]
+    bs = max(1, min(256, 2**20//x.nbytes))
+    batches = show_progress(dl.new(bs=bs, get_idxs=partial(range, n), drop_last=False, num_workers=workers,
+                                   after_batch=noop, device='cpu'), f'reading {n:,} images', display=n>5000)
+    try: return [torch.cat(o) for o in zip(*([o.clone() for o in b] for b in batches))]
+    except Exception as e:
+        _check_sizes(dl, x.shape, n)
+        if not workers: raise
+        print(f"workers failed, so {n:,} images are read without them (--workers 0): {' '.join(str(e).split())[-120:]}")
+        return _read_items(dl, 0)
 
-def _item_name(dl, i): # the path of item `i`, where it has one
-    items = getattr(dl.dataset, 'items', None)
-    return items[i] if isinstance(items, (list,L)) and isinstance(items[i], (str,Path)) else f'item {i}'
-
-def _wh(x): return tuple(x.shape[:-3:-1]) # [...,h,w] -> (w,h), as people name the size of an image
-
-def _gather(dl, n): # all batches of `n` items as one tensor each; copied out one by one, as shared memory may be small
-    res,at = None,0
-    for b in show_progress(dl, f'reading {n:,} images', display=n>5000):
-        if res is None: res = [o.new_empty((n,*o.shape[1:])) for o in b]
-        for all_,o in zip(res, b):
-            if o.shape[1:]!=all_.shape[1:]: raise ValueError('items of different shapes')
-            all_[at:at+len(o)] = o
-        at += len(o)
-    return res
-
-def _item(dl, i): # item `i`; `InputError` says why there is none
-    try: res = dl.do_item(i)
-    except InputError: raise
-    except image_errors as e: raise unreadable(_item_name(dl, i), e) from e
-    if isinstance(res, tuple) and len(res)==2: return res
-    raise InputError('resident: needs one image and one label for each item')
-
-def _check_sizes(dl, first): # names an image of another shape than the first
-    for i in range(len(dl.dataset)):
-        x = _item(dl, i)[0]
-        if x.shape!=first.shape:
-            raise InputError(f'{_item_name(dl, i)}: is of size {_wh(x)}, others of {_wh(first)}; '
-                             'resize it, or use Resize')
-
-def _read_items(dl): # dl -> uint8 images [n,c,h,w], labels [n], of all items in order, before the batch transforms
-    dl.before_iter()
-    x,again = _item(dl, 0)[0],_item(dl, 0)[0]
-    if not torch.equal(tensor(x), tensor(again)):
-        raise InputError(f'resident: the item transforms give another image each time: {_item_tfms(dl)}')
-    n,workers,failed = len(dl.dataset),dl.fake_l.num_workers,None
-    bs = max(1, min(256, 2**20//tensor(x).nbytes)) # at most 1 MB, as each worker keeps two batches in shared memory
-    ordered = partial(dl.new, bs=bs, shuffle=False, drop_last=False, n=n, get_idxs=partial(range, n), after_batch=noop,
-                      device='cpu')
-    if workers:
-        try: return _gather(ordered(), n)
-        except Exception as e: failed = (str(e).strip() or type(e).__name__).splitlines()[-1] # without traceback
-    try: res = _gather(ordered(num_workers=0), n)
-    except InputError: raise
-    except Exception: _check_sizes(dl, x); raise
-    if failed: print(f'{workers} worker processes failed ({failed[:120]}), so {n:,} images were read without them; '
-                     'to do so from the start: num_workers=0 (--workers 0)')
-    return res
-
-def _same_items(dl, images, labels): # do some items of `dl`, read again, equal what was kept?
-    dl.before_iter()
+# %% ../nbs/02a_resident.ipynb #8c00002c
+def _agree(dl, images, labels):
     idxs = range(0, len(images), max(1, len(images)//32))
-    return all(torch.equal(tensor(a), b) for i in idxs for a,b in zip(dl.do_item(i), (images[i],labels[i])))
+    return all(torch.equal(tensor(a), b[i]) for i in idxs for a,b in zip(dl.do_item(i), (images,labels)))
 
-def _resident_items(dl, cache, fresh):
-    files = getattr(dl.dataset, 'items', [])
-    if not (cache and len(files)) or not all(isinstance(f, (str,Path)) and os.path.isfile(f) for f in files[:1]): return _read_items(dl)
-    kept = cache/f'{fingerprint(files, _describe(_item_tfms(dl)), Image.__version__)}.safetensors'
-    if kept.exists() and not fresh:
-        try: res = itemgetter('images','labels')(load_file(kept))
-        except (SafetensorError, OSError, KeyError): res = None
-        if res and len(res[0])==len(res[1])==len(dl.dataset) and _same_items(dl, *res):
-            return [o.as_subclass(type(t)) for o,t in zip(res, dl.do_item(0))]
-    images,labels = _read_items(dl)
-    try:
-        with atomic_write(kept) as tmp: save_file(dict(images=images.as_subclass(Tensor), labels=labels.as_subclass(Tensor)), tmp)
-    except (InputError, OSError) as e: print(f'images are not kept for the next start: {e}')
-    return images,labels
+# %% ../nbs/02a_resident.ipynb #8c00002f
+def _cache_file(dl, cache): # or None
+    text = str([(type(t), vars(t)) for t in _item_tfms(dl)])
+    are_files = isinstance(dl.dataset, Datasets) and isinstance(dl.items[0], Path)
+    if cache is not False and are_files and not re.search('<lambda>|<locals>| at 0x', text):
+        return Path(cache or cache_path())/f'{fingerprint(dl.items, text, Image.__version__)}.safetensors'
 
+# %% ../nbs/02a_resident.ipynb #8c000032
+def _load_kept(dl, file): # None if it is out of date
+    find,*encode = dl.dataset.tls[1].tfms.fs
+    labels = torch.stack([*map(functools.cache(partial(compose_tfms, tfms=encode)), find(tuple(dl.items)))])
+    images = load_file(file)['images'].as_subclass(type(dl.do_item(0)[0]))
+    return (images,labels) if _agree(dl, images, labels) else None
+
+# %% ../nbs/02a_resident.ipynb #8c000034
+def _resident_items(dl, cache, fresh): # -> images, labels
+    _check_loader(dl)
+    dl.new(); dl.before_iter()
+    file = _cache_file(dl, cache)
+    with suppress(SafetensorError, OSError, TypeError): # damaged, missing, or several labels for an image
+        if file and not fresh and (items := _load_kept(dl, file)): return items
+    items = _read_items(dl, dl.fake_l.num_workers)
+    if not _agree(dl, *items): raise InputError('resident: the item transforms give another image each time')
+    try: file and write_file(file, save(dict(images=items[0].as_subclass(Tensor))))
+    except InputError as e: print(f'{e}; the files are read again next time')
+    return items
+
+# %% ../nbs/02a_resident.ipynb #8c000039
 def resident(
-    dls:DataLoaders, # of one image and one label an item, equal sizes, no random item transforms
-    device=None, # where the images are to lie; by default the device of `dls`
+    dls:DataLoaders, # of one image and one label in each item, equal sizes, no random item transforms
+    device=None, # to hold the images; by default that of `dls`
     cache=None, # folder for decoded images; by default in fastai's; False: none
-    fresh:bool=False, # read the files again and replace what was kept
+    fresh:bool=False # read the files again and replace what was kept?
 ) -> DataLoaders: # the same items and transform objects
     "`dls` with all images on the device, decoded once"
-    if not isinstance(dls, DataLoaders): raise InputError(f'resident: needs DataLoaders, not {type(dls).__name__}')
-    cache = cache_folder(cache)
-    for dl in dls.loaders: _check_resident(dl)
-    here = getattr(dls, 'device', None) or default_device()
-    try: here,device = [torch.empty(0, device=o).device for o in (here,device or here)]
-    except (RuntimeError, AssertionError) as e: raise InputError(f'device={device}: cannot be used ({str(e).splitlines()[0][:80]})') from e
-    res = copy(dls)
-    with seeded(): # the same random state after it, whether files were read or not
+    with seeded(): # the random state afterwards is the same, whether files were read or not
         items = [_resident_items(dl, cache, fresh) for dl in dls.loaders]
-        for dl in dls.loaders: dl._retain_dl(()) # makes fastai look at one item now, which draws, rather than later
-    for dl,(x,_) in zip(dls.loaders, items):
-        if x.shape[1:]!=items[0][0].shape[1:]:
-            raise InputError(f'{_item_name(dl, 0)}: is of size {_wh(x)}, training images of {_wh(items[0][0])}; resize them')
-    def tfms(dl): return dl.after_batch if device==here else deepcopy(dl.after_batch) # whose tensors move
-    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, workers=dl.fake_l.num_workers, n=dl.n, after_batch=tfms(dl))
-                   for dl,(x,y) in zip(dls.loaders, items)]
-    res.device = device
+    for dl in dls.loaders: _check_sizes(dl, items[0][0].shape[1:], 1)
+    res = copy(dls)
+    res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
+    res.device = torch.empty(0, device=device or getattr(dls, 'device', None) or default_device()).device # with index
     return res
 
-# %% ../nbs/02a_resident.ipynb #5c07ef9b
+# %% ../nbs/02a_resident.ipynb #8c000050
 def clean_batches(
     dls:DataLoaders, # of images
-    n:int=2000, # images at most
+    n:int=2000 # images at most
 ) -> list: # of batches
-    "Training images, spread over all of them, as validation would see them: in order, without augmentation"
-    check_int('clean_batches ', 0, n=n)
+    "Training images in order and without augmentation, evenly spread over all of them"
     dl = dls.train
     last = min(dl.n, len(dl.dataset)) # a loader may go through its images several times
     idxs = np.linspace(0, last-1, min(n, last), dtype=int).tolist()
-    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(shuffle=False, drop_last=False, n=len(idxs), get_idxs=lambda: idxs)) if idxs else []
+    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(drop_last=False, get_idxs=lambda: idxs))

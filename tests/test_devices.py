@@ -45,7 +45,7 @@ def test_seeds_draw_other_augmentation_on_a_mac(digits, mac_random):
     recipe = get_recipe('digits').replace(width=4, stem='whiten')
     draws = []
     for seed in 0,1:
-        runs._learner(recipe, digits, seed)
+        recipe.learner(digits, seed)
         draws.append(torch.rand(1, generator=mac_random).item())
     assert draws[0]!=draws[1]
 

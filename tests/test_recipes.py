@@ -7,7 +7,7 @@ from cifar_hrf.core import InputError
 import cifar_hrf.writeups, cifar_hrf.zoo # they fill `recipes`
 
 results = Path(__file__).parent.parent/'results'
-stored = pd.read_csv(results/'schedules.csv').groupby('recipe')
+stored = pd.read_csv(results/'checks/schedules.csv').groupby('recipe')
 
 @pytest.mark.parametrize('name', recipes)
 def test_schedule(name):
@@ -35,11 +35,20 @@ def test_two_steps(name):
     assert len(learn.recorder.losses)==2 and np.isfinite(learn.recorder.losses).all()
     assert any(not a.equal(b) for a,b in zip(before, learn.model.parameters()))
 
+def test_options_reach_their_parts():
+    record = recipes['record'].replace(widths=(8,8,8), muon_lr=.1)
+    dls = record.dataloaders('digits', 'cpu')
+    few,much = [record.replace(whiten_eps=o).learner(dls) for o in (.01,1.)]
+    assert few.opt_func(few.model.parameters()).opt.param_groups[0]['muon_lr']==.1
+    a,b = [o.model[0].weight for o in (few,much)]
+    assert (a.abs()>=b.abs()).all() and not a.equal(b) # the more is added, the smaller the filters
+    assert recipes['digits'].replace(width=2, loop='compile').learner(dls)._fast.what=='compile'
+
 @pytest.mark.parametrize('path', sorted(results.rglob('recipe.json')), ids=lambda o: o.parent.name)
 def test_old_files(path):
     "Recipes of stored runs are still read, except write-ups whose options are now parts"
     try: assert Recipe.from_json(path.read_text()).name in recipes
-    except InputError as e: assert path.parent.name in ('find_s000','find_s002','find_s003','find_s004') and '\n' not in str(e)
+    except InputError as e: assert path.parent.name in ('s000','s002','s003','s004') and '\n' not in str(e)
 
 @pytest.mark.parametrize('text', ['{', '['*5000, '[]', '{"name": 3}', '{"name": "..", "epochs": 1}', '{"name": "x", "zzz": 1}',
                                   '{"name": "x", "skip": "twice"}', '{"name": "x", "wd": 1e400}', '{"name": "x", "about": 3}'])

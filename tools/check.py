@@ -1,4 +1,4 @@
-"What `make test` checks before the notebooks run: package and README in step with the notebooks, notebooks clean, links of this repository."
+"What `make test` checks before the notebooks run: package and README in step with the notebooks, notebooks clean, links that exist."
 import filecmp, re, shutil, subprocess, sys, tempfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -29,7 +29,7 @@ def readme():
     if render()!=(root/'README.md').read_text(encoding='utf-8'): yield 'README.md: out of step with nbs/index.ipynb'
 
 def notebooks():
-    "Size, length of lines, paths of a machine in outputs, and Colab cells whose links are those of settings.ini"
+    "Size, length of lines, paths of a machine in outputs, links, and the URLs in Colab cells, which settings.ini decides"
     url = cfg['git_url'].replace('%(user)s', cfg['user']).replace('%(repo)s', cfg['repo'])
     for f in sorted((root/'nbs').rglob('*.ipynb')):
         rel,text = f.relative_to(root),f.read_text(encoding='utf-8')
@@ -40,18 +40,23 @@ def notebooks():
         for c in nb.cells:
             for l in c.source.splitlines() if c.cell_type=='code' else ():
                 if re.search(r':\s+[%!]\w', l): yield f'{rel}: a magic needs a line of its own, or Jupyter does not run it: {l.strip()[:60]}'
-                if len(l)>160: yield f'{rel}: a line of {len(l)} characters, more than 160: {l.strip()[:60]}'
+                if len(l)>120: yield f'{rel}: a line of {len(l)} characters, more than 120: {l.strip()[:60]}'
             for o in c.get('outputs', []):
                 shown = str({k: v for k,v in o.get('data', {}).items() if not k.startswith('image/')})+o.get('text', '')
                 if m := re.search(r'/(home|root|Users|usr|tmp|work)/\S*|site-packages', shown): yield f'{rel}: an output shows the path {m[0][:60]}'
                 if o.output_type=='error': yield f'{rel}: an output is an error'
                 if o.get('name')=='stderr': yield f'{rel}: an output shows standard error: {o.text[:60]!r}'
+        for c in nb.cells:
+            for link in re.findall(r'\]\((?!https?:|#|attachment:)([^)#\s]+)', c.source) if c.cell_type=='markdown' else ():
+                if not (f.parent/link).exists(): yield f'{rel}: a link to {link}, which does not exist'
         for found in re.findall(r'git(?:\+| clone -q --depth 1 )(https://github\.com/[\w-]+/[\w-]+)', text):
             if found!=url: yield f'{rel}: installs {found}, settings.ini says {url}'
-        for found in re.findall(r'colab\.research\.google\.com/github/([\w/.-]+\.ipynb)', text):
-            if found!=f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/{rel}": yield f'{rel}: its Colab badge opens {found}'
+        prefix = f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/"
+        opened = re.findall(r'colab\.research\.google\.com/github/([\w/.-]+\.ipynb)', text)
+        for o in opened:
+            if not (o.startswith(prefix) and (root/o.removeprefix(prefix)).exists()): yield f'{rel}: its Colab badge opens {o}'
         if 'tutorials' in rel.parts or 'replications' in rel.parts:
-            if 'colab.research.google.com' not in text or f'git+{url}' not in text: yield f'{rel}: needs a Colab badge and an install cell'
+            if f'{prefix}{rel}' not in opened or f'git+{url}' not in text: yield f'{rel}: needs a Colab badge and an install cell'
 
 if __name__=='__main__':
     faults = [o for check in (in_step,readme,notebooks) for o in check()]

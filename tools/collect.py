@@ -1,4 +1,4 @@
-"Rows of a table of results from run folders: collect.py results/TABLE.csv RUN ... ; a run that is there already is replaced."
+"Rows of a table of results from run folders: collect.py results/runs/TABLE.csv RUN ... ; a run that is there already is replaced."
 import sys
 from pathlib import Path
 import pandas as pd

@@ -1,19 +1,23 @@
-"""Corrupt data sets, run folders and recipes in many ways; each has to meet one line and exit status 2, or a correct run: fuzz.py [CASES [SEED [TABLE.csv]]]
-Nothing that was there may be lost, and nothing that data say may be run."""
-import io, json, multiprocessing, os, pickle, random, re, shutil, struct, subprocess, sys, tempfile, traceback, zipfile
+"""Corrupt data sets, run folders and recipes at random: fuzz.py [CASES [SEED [TABLE.csv]]]
+
+Each case must end in a correct run, or in one line and exit status 2. No file may be lost, and no code inside a file may run."""
+import io, json, multiprocessing, os, pickle, random, re, shutil, struct, sys, tempfile, traceback, zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from fastai.vision.all import Callback
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
-from cifar_hrf.recipe import Recipe
+from cifar_hrf.recipe import Recipe, get_recipe
 from cifar_hrf.cli import hrf_results, hrf_train, command
 from cifar_hrf.source import CIFAR10_CLASSES
 from cifar_hrf.runs import load_run
+from cifar_hrf.train import Checkpoint, train
+import cifar_hrf.zoo # fills `recipes`
 
-# what is corrupted, whole
+# Intact data sets and runs
 
 def make_tree(path, n=6):
     for split,k in dict(train=n, test=n//2).items():
@@ -30,20 +34,19 @@ def make_batches(path):
         (path/name).write_bytes(pickle.dumps(d, protocol=2))
 
 small = 'width=4 bs=8 pad=2 cutout=4'.split()
-stopped_run = f"""
-from cifar_hrf.all import *
-import cifar_hrf.train as this
-this.Checkpoint.every = 0.
 class Stop(Callback):
     def before_batch(self):
         if self.epoch==1: raise KeyboardInterrupt
-r = get_recipe('digits').replace(width=4, epochs=2)
-train(r, 'digits', out=sys.argv[1]+'/complete', device='cpu')
-try: train(r, 'digits', out=sys.argv[1]+'/stopped', device='cpu', cbs=Stop())
-except KeyboardInterrupt: pass
-"""
 
-# how: each takes a path and a source of chance, and says what it did
+def make_runs(path):
+    "A complete run, and one that was stopped in its second epoch"
+    Checkpoint.every = 0.
+    r = get_recipe('digits').replace(width=4, epochs=2)
+    train(r, 'digits', out=path/'complete', device='cpu')
+    try: train(r, 'digits', out=path/'stopped', device='cpu', cbs=Stop())
+    except KeyboardInterrupt: pass
+
+# Ways to corrupt: each takes a path and a `random.Random`, and returns what it did
 
 class Evil:
     "A pickle that would leave a file"
@@ -68,7 +71,7 @@ anywhere = [cut, empty, remove, flip, noise, longer, folder, dangling, loop, evi
 
 odd_values = [None, True, -1, 0, 1, 3, 2**70, -.5, .5, 1e-300, 1e300, float('nan'), float('inf'), '', 'x', 'x'*10_000, '../../x', 'ä\n\0', [], [1,2], [[[]]], {}, {'a': 1}, "__import__('os').system('x')"]
 
-def change(d, chance, keys=None): # some value of a JSON object, deep inside perhaps
+def change(d, chance, keys=None): # some value of a JSON object, perhaps a nested one
     k = chance.choice(keys or list(d))
     how = chance.choice(('other','other','gone','deep'))
     if how=='gone': d.pop(k, None)
@@ -88,7 +91,7 @@ def change_csv(f, chance):
 def change_checkpoint(f, chance):
     d = torch.load(f, weights_only=True)
     o = d
-    while True: # down to some part
+    while True: # descend to some part
         k = chance.choice(list(o))
         if isinstance(o[k], dict) and o[k] and chance.random()<.8: o = o[k]; continue
         how = chance.choice(('gone','other','shape'))
@@ -105,7 +108,7 @@ def odd_image(f, chance):
     try: im.save(b, 'PNG')
     except OSError: im.save(b, 'JPEG')
     f.write_bytes(b.getvalue()); return f'an image of mode {mode}, {size}'
-def bomb(f, chance): # says that it is huge
+def bomb(f, chance): # an image that claims to be huge
     b = bytearray(f.read_bytes())
     b[16:24] = struct.pack('>II', 60_000, 60_000)
     f.write_bytes(bytes(b)); return 'an image that claims 3.6 billion pixels'
@@ -148,7 +151,7 @@ def random_setting(chance):
     v = chance.choice([*map(str, odd_values), '(1,2,3)', '(.9,.9,.9)', '1e9', 'cos', 'linear', 'lite_net', 'grouped', 'muon', '2', '.01', '(', "[]*99**9", '9**9**9'])
     return f'{k}={v}'.replace('\0', '')
 
-# one case, in a process of its own
+# One case, in a process of its own
 
 def shot(path): return {str(o.relative_to(path)): o.read_bytes() if o.is_file() else None for o in sorted(path.rglob('*')) if '.part-' not in str(o)}
 
@@ -199,15 +202,17 @@ def run_case(tmp, i, seed, q):
     q.put((area, what, code, lines[-1] if lines else '', fault))
 
 marker = None
-def main(n=300, seed=0, table=None):
+def fuzz(n, seed=0):
+    "Run `n` cases -> one row per case; `fault` is empty where the case went as it should"
     global marker
     context,rows = multiprocessing.get_context('fork'),[]
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         marker = tmp/'marker'
         make_tree(tmp/'tree'); make_batches(tmp/'batches')
-        subprocess.run([sys.executable, '-W', 'ignore', '-c', stopped_run, str(tmp)], check=True, capture_output=True)
-        for i in progress_bar(range(int(n))):
+        p = context.Process(target=make_runs, args=(tmp,))
+        p.start(); p.join()
+        for i in progress_bar(range(n)):
             q = context.SimpleQueue()
             p = context.Process(target=run_case, args=(tmp, i, seed, q))
             p.start(); p.join(120)
@@ -215,13 +220,17 @@ def main(n=300, seed=0, table=None):
             if late: p.kill(); p.join()
             rows.append(q.get() if not q.empty() else ('?', f'case {i}', None, '', 'took over two minutes' if late else f'died: {p.exitcode}'))
             marker.unlink(missing_ok=True)
-            for o in tmp.glob(f'*{i}'): shutil.rmtree(o, ignore_errors=True) if o.name in (f'case{i}',f'out{i}') else None
+            for o in 'case','out': shutil.rmtree(tmp/f'{o}{i}', ignore_errors=True)
     df = pd.DataFrame(rows, columns='area corruption status message fault'.split())
     df['message'] = df.message.str.replace(str(tmp), 'tmp', regex=False)
+    return df
+
+def faults(df): return [f'case {i}: {r.area}: {r.corruption}: exit {r.status}: {r.fault}' for i,r in df[df.fault!=''].iterrows()]
+
+def main(n=300, seed=0, table=None):
+    df = fuzz(int(n), seed)
     print(df.assign(right=df.fault=='').groupby(['area','status'], dropna=False).right.agg(['size','sum']))
     if table: df.to_csv(table, index=False)
-    bad = df[df.fault!='']
-    for i,r in bad.iterrows(): print(f'case {i}: {r.area}: {r.corruption}: exit {r.status}: {r.fault}')
-    if len(bad): sys.exit(1)
+    if bad := faults(df): sys.exit('\n'.join(bad))
 
 if __name__=='__main__': main(*sys.argv[1:])
