@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['bench_groups', 'in_turn', 'StepTime', 'bench']
 
-# %% ../nbs/12_bench.ipynb #a0d0849d
-import io, subprocess, sys
+# %% ../nbs/12_bench.ipynb #2a174843
+import io, logging, subprocess, sys
 from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -130,11 +130,12 @@ def _bench_loop(b):
     for name,ms in dict(fast=fast, run=run).items():
         yield f'loop/trivial/{name}-ms', ms-bare, stock-bare, 'ms added to a step; other: by the stock Learner'
 
-# %% ../nbs/12_bench.ipynb #edbea408
+# %% ../nbs/12_bench.ipynb #d67b74b4
 def _bench_step(b):
     dls = _few(b.dls, b.steps, b.bs)
     def ms(net, bf16, keep=True): keep_memory(keep); return _bare_ms(dls, net, bf16)
     ours,compiled = partial(ms, _net(b), b.bf16),partial(ms, torch.compile(_net(b)), b.bf16)
+    logging.getLogger('torch.utils.cpp_extension').setLevel(logging.ERROR) # it warns where there is no GPU
     nchw = partial(ms, _net(b).to(memory_format=torch.contiguous_format), False, keep=False)
     yield 'step/nchw', *in_turn(ours, nchw, repeats=b.repeats), 'ms a step'
     try: yield 'step/compile', *in_turn(compiled, ours, repeats=b.repeats), 'ms a step'
@@ -176,9 +177,7 @@ def _setting(source, **kwargs):
     dls = resident(cifar_dls(source, bs=sizes['bs'], device=device))
     return SimpleNamespace(source=source, device=device, dls=dls, bf16=has_bf16(device), **sizes, **kwargs)
 
-# %% ../nbs/12_bench.ipynb #b94f8226
-_line = '{what:31} {ours:12,.2f} {other:12,.2f} {ratio:8.3f} {low:8.3f} {high:8.3f}  {unit}'
-
+# %% ../nbs/12_bench.ipynb #c79cac73
 def bench(
     source, # 'cifar10', 'digits', or a path as in `cifar_path`
     only=tuple(bench_groups), # groups of rows
@@ -194,6 +193,6 @@ def bench(
     print(f'{"what":31} {"ours":>12} {"other":>12} {"ratio":>8} {"low":>8} {"high":>8}  unit')
     for row in (row for f in [_bench_against]*bool(against) + [bench_groups[o] for o in only] for row in f(b)):
         rows.append(_row(*row))
-        print(_line.format(**rows[-1]), flush=True)
+        print('{:31} {:12,.2f} {:12,.2f} {:8.3f} {:8.3f} {:8.3f}  {}'.format(*rows[-1].values()), flush=True)
         each(pd.DataFrame(rows))
     return pd.DataFrame(rows)
