@@ -93,7 +93,7 @@ class FastMixedPrecision(MixedPrecision):
 # %% ../nbs/05a_fast.ipynb #fd57a126
 class FastLearner(Learner):
     "A `Learner` that spends little time outside of PyTorch"
-    compiled,_compiled_model,_listed = None,None,None
+    compiled,_compiled_model,_listed,compile_failed = None,None,None,False
     def create_opt(self):
         self.model.to(dls_device(self.dls)) # an optimizer may choose its way by the device of the parameters
         super().create_opt()
@@ -153,7 +153,7 @@ def _predict(self:FastLearner, *xb):
     except Exception as e:
         why = (str(e).splitlines() or [type(e).__name__])[0][:200]
         print(f'fast: compiling failed, so training goes on without it: {why}')
-        self.compiled = None
+        self.compiled,self.compile_failed = None,True
         return self.model(*xb)
 
 # %% ../nbs/05a_fast.ipynb #ecba4596
@@ -168,7 +168,7 @@ def fast(self:Learner,
         print(f'fast: {type(self).__name__} keeps its own loop')
         return self
     _swap(self, _fast_classes)
-    self.compiled,self._compiled_model = modes[compile],None
+    self.compiled,self._compiled_model,self.compile_failed = modes[compile],None,False
     return self
 
 # %% ../nbs/05a_fast.ipynb #f4947b2f

@@ -113,6 +113,6 @@ def test_own_rule(monkeypatch):
     assert found.lr_max==1e-6 and list(found.suggestions)==['turn','valley','steepest','first']
 
 def test_files_of_older_tests_are_read():
-    df = pd.read_csv(Path(__file__).parent.parent/'results/find_spec/lr_range.csv')
+    df = pd.read_csv(Path(__file__).parent.parent/'results/lr_range/spec/lr_range.csv')
     picks = LRRangeTest.from_frame(df).suggestions
     assert picks==dict(turn=0.08902150854450386, valley=0.0015199110829529332, steepest=3.1992671377973827)
