@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['command', 'hrf_train', 'hrf_find', 'named_model', 'hrf_rf', 'hrf_results', 'hrf_bench']
 
-# %% ../nbs/13_cli.ipynb #65ce511b
+# %% ../nbs/13_cli.ipynb #82395acb
 import argparse, runpy, shlex, signal, sys, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
@@ -21,6 +21,7 @@ from .writeups import *
 from .runs import *
 from .train import *
 from .receptive_field import *
+from .effective_field import *
 from .results import *
 from .statistics import *
 from .bench import *
