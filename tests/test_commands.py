@@ -102,7 +102,7 @@ def test_stopped_command_says_how_to_go_on(interrupts, capsys):
     (hrf_find, '--data digits --start 0', 'start=0.0'), (hrf_find, '--data digits --end nan', 'end=nan'),
     (hrf_find, '--data digits --start x', 'invalid float value'), (hrf_find, '--data digits --on test', 'on=test'),
     (hrf_find, '--data digits --mode log', 'mode=log'), (hrf_find, '--seeds 0', '--seeds: 0'),
-    (hrf_rf, '--size 0', 'needs a whole number from 1'), (hrf_rf, '--size 32x32x3', 'needs a number of pixels'),
+    (hrf_rf, '--size 0', 'height=0: needs a whole number'), (hrf_rf, '--size 32x32x3', 'needs a number of pixels'),
     (hrf_rf, '--channels 1', 'does not run on an image of 32×32 with 1 channels'), (hrf_rf, '--out file/a', 'cannot be written'),
     (hrf_bench, '--data digits --only ,', 'needs some of loader'),
 ])
