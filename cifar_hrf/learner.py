@@ -13,9 +13,8 @@ from .callbacks import *
 from .fast import *
 from .muon import *
 
-# %% ../nbs/05c_learner.ipynb #34537f7d
+# %% ../nbs/05c_learner.ipynb #fb52556a
 def _one_call(opt, params, **kwargs):
-    "Make PyTorch's optimizer `opt`, which updates all of `params` in one call"
     p = first(params[0]['params'] if isinstance(params[0], dict) else params)
     return opt(params, **{'fused' if p.is_cuda else 'foreach': True}, **kwargs)
 
@@ -30,7 +29,7 @@ precisions = ('auto','fp32','bf16','fp16')
 def _precision(precision, device):
     if precision not in precisions: raise InputError(f'precision={precision}: needs one of {", ".join(precisions)}')
     bf16,gpu = has_bf16(device),device.type=='cuda'
-    if precision=='bf16' and gpu and not bf16: raise InputError('precision=bf16: this GPU has no bfloat16; use fp16, or fp32')
+    if precision=='bf16' and gpu and not bf16: raise InputError('precision=bf16: needs a newer GPU; use fp16, or fp32')
     if precision=='fp16' and not gpu: raise InputError('precision=fp16: needs a GPU; use bf16, or fp32')
     return precision if precision!='auto' else 'bf16' if bf16 else 'fp16' if gpu else 'fp32'
 
@@ -51,5 +50,5 @@ def hrf_learner(
     device = dls_device(dls)
     half = dict(bf16=[BFloat16()], fp16=[MixedPrecision()]).get(_precision(precision, device), [])
     layout = [] if device.type=='mps' else [ChannelsLast()] # there, BatchNorm's gradients would be wrong
-    return Learner(dls, model, loss_func=CrossEntropyLossFlat(label_smoothing=smoothing), opt_func=opt_func, wd=wd, wd_bn_bias=True,
+    return Learner(dls, model, CrossEntropyLossFlat(label_smoothing=smoothing), opt_func, wd=wd, wd_bn_bias=True,
                    metrics=metrics, cbs=[*layout, StopDiverged(), *half, *L(cbs)], **kwargs).fast()

@@ -28,12 +28,11 @@ class MuonSGD(torch.optim.SGD):
         self.defaults.update(muon_lr=muon_lr, muon_mom=muon_mom)
         for g in self.param_groups: g.update({**self.defaults, **g})
 
-# %% ../nbs/05b_muon.ipynb #2131b6e0
+# %% ../nbs/05b_muon.ipynb #d8dad175
 def _stack(ts): return torch.stack([t.permute(0,2,3,1) for t in ts]) # channels last, as they lie in memory
 
 @patch
 def _step_filters(self:MuonSGD, ps, lr, muon_lr, muon_mom, **_):
-    "Step the filters `ps`, all of the same shape"
     overflow,scale = getattr(self, 'found_inf', None),getattr(self, 'grad_scale', None) # of a scaler
     avgs = [torch.zeros_like(p) if (a := self.state[p].get('muon')) is None else a for p in ps]
     w,avg,grad = _stack(ps),_stack(avgs),_stack([p.grad for p in ps])/(1 if scale is None else scale)
@@ -51,7 +50,8 @@ def step(self:MuonSGD, closure=None):
     "Step filters by Muon and all else by SGD"
     loss = closure and torch.enable_grad()(closure)()
     filters = [(g, p, p.grad) for g in self.param_groups for p in g['params'] if p.ndim==4 and p.grad is not None]
-    for same in groupby(filters, lambda o: (id(o[0]),o[1].shape)).values(): self._step_filters([p for _,p,_ in same], **same[0][0])
+    same = groupby(filters, lambda o: (id(o[0]),o[1].shape)).values()
+    for os in same: self._step_filters([p for _,p,_ in os], **os[0][0])
     for _,p,_ in filters: p.grad = None
     torch.optim.SGD.step(self)
     for _,p,grad in filters: p.grad = grad
