@@ -43,7 +43,7 @@ def _picks(lrs, losses, rule):
     if not len(lrs): return dict.fromkeys([*names,'lr_max','lr_min','begin'], math.nan)
     picks = {name: float(lr_rules[name](lrs, losses)) for name in names}
     lr_max,fall = picks[rule],losses[0]-losses[:_bottom(losses)+1]
-    begin = lrs[(fall>=.05*fall[-1]).argmax()]
+    begin = float(lrs[(fall>=.05*fall[-1]).argmax()])
     return dict(picks, lr_max=lr_max, lr_min=float(np.clip(begin, lr_max/100, lr_max/10)), begin=begin)
 
 # %% ../nbs/04a_lr_range.ipynb #4a000015
@@ -83,7 +83,7 @@ class LRRangeTest:
         self.picks = pd.DataFrame([_picks(*o, rule) for o in self.curves])
         self.spread = _spread(self.picks)
         self.suggestions = self.spread.pick.filter(lr_rules).to_dict()
-        self.lr_max,self.lr_min = self.spread.pick.lr_max,self.spread.pick.lr_min
+        self.lr_max,self.lr_min = self.spread.pick[['lr_max','lr_min']].tolist()
 
 # %% ../nbs/04a_lr_range.ipynb #4a000022
 @patch(as_prop=True)
@@ -112,10 +112,11 @@ def plot(self:LRRangeTest, ax=None) -> plt.Axes:
     for k,(run,curve) in enumerate(zip(self.runs, self.curves)):
         ax.plot(self.planned[:len(run)], run, 'C0', lw=.6, alpha=.5, label=None if k else 'loss')
         ax.plot(*curve, 'k', lw=1.4, alpha=.8, label=None if k else 'smoothed')
-        if len(curve[1]): ax.set_ylim(.9*curve[1].min(), 1.3*max(curve[1][0], np.quantile(curve[1], .7)))
     for k,(name,lr) in enumerate(self.suggestions.items()):
         ax.axvline(lr, color=f'C{k+1}', ls='-' if name==self.rule else '--', label=f'{name} {lr:.2g}')
-    ax.axvspan(self.lr_min, self.lr_max, color='C2', alpha=.1, label=f'LRMIN {self.lr_min:.2g}')
+    ax.axvspan(self.lr_min, self.lr_max, color='C2', alpha=.1, label=f'LRMIN {self.lr_min:.2g} to LRMAX')
+    smoothed = np.concatenate([o for _,o in self.curves])
+    if len(smoothed): ax.set_ylim(.95*np.nanmin(np.concatenate(self.runs)), 1.05*smoothed.max())
     ax.set(xlabel='learning rate', ylabel='loss', xscale='log' if self.mode=='exp' else 'linear')
     ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5)); ax.grid(alpha=.3)
     return ax
@@ -169,7 +170,6 @@ def _sweep(learn, lrs, seed, on, stop, ratios):
     for dl in learn.dls.loaders:
         if hasattr(dl, 'rng'): dl.rng.seed(seed) # PyTorch's loaders draw from the global state
     def all_batches():
-        learn.n_iter = len(lrs)
         valid = to_device(list(learn.dls.valid), dls_device(learn.dls)) if on=='valid' else None
         for i,lr in enumerate(bar(lrs.tolist())):
             if losses and _has_diverged(losses, stop): continue # only the bar goes on
@@ -177,7 +177,7 @@ def _sweep(learn, lrs, seed, on, stop, ratios):
             with suppress(CancelTrainException, CancelEpochException): learn.one_batch(i, next(batches))
             losses.append(_valid_loss(learn.model, loss_func, valid) if valid else learn.loss.item())
         raise CancelFitException
-    learn.all_batches = all_batches
+    learn.all_batches,learn.n_iter = all_batches,len(lrs)
     with seeded(seed), autocast_kept(), torch.enable_grad(): learn.fit(1)
     return losses
 
