@@ -71,6 +71,8 @@ def summarize(
     "Mean and interval of `column`, and the share of runs at `target`, for each group of `runs`"
     by,runs = listify(by),run_table(runs)
     for o in {*by,column}-{*runs}: raise InputError(f'{o}: no such column; there are {", ".join(map(str, runs))}')
+    if column.startswith('accuracy') and not 0<(target or 1)<=1:
+        raise InputError(f'target={target}: needs a fraction from 0 to 1, like .94')
     if not mix: _check_runs(runs, by)
     found = dict([*_grouped(runs, by)[column]])
     rows = {k: _summary_row(found.get(k, runs[column][:0]), level, target) for k in expected or found}
@@ -118,10 +120,10 @@ def paired(
     b:str, # recipe to compare it with
     column:str='accuracy', # to compare
     level:float=.95, # of the interval
-    mix:bool=False, # compare runs on other data too, and average runs with the same seed
+    mix:bool=False, # compare runs even if they differ in more than the seed
 ) -> dict: # n (pairs), diff (mean of a-b), low, high, p (paired t-test)
-    "Difference between recipes `a` and `b`, over the seeds that both have"
-    runs = _runs_of(runs, a, b, mix)
+    "Difference between recipes `a` and `b`, over the seeds that both have, each once"
+    runs = _runs_of(runs, a, b, mix).drop_duplicates(['recipe','seed'], keep=False)
     x = runs.pivot_table(column, 'seed', 'recipe').reindex(columns=[a,b])
     d = (x[a]-x[b]).dropna()
     low,high,p = _student(d, level)
@@ -170,8 +172,8 @@ def _least(x, y, level, power):
 # %% ../nbs/10a_statistics.ipynb #de72e3b6
 def _pairs(runs, a, b, column, level): # as `compare` names them
     r = paired(runs, a, b, column, level, mix=True)
-    n = r.pop('n')
-    return dict(pairs=n if n>1 else 0, **{f'paired_{k}': o for k,o in r.items()})
+    if r['n']<2: return dict(pairs=0)
+    return dict(pairs=r.pop('n'), **{f'paired_{k}': o for k,o in r.items()})
 
 # %% ../nbs/10a_statistics.ipynb #83f829e2
 def _samples(runs, a, b, column):
@@ -188,7 +190,7 @@ def compare(
     level:float=.95, # of the intervals
     see:float=None, # difference to find; tells how many runs that needs
     power:float=.8, # probability to find it
-    mix:bool=False, # as in `paired`
+    mix:bool=False, # compare runs even if they differ in more than the seed
 ) -> dict: # low, high and p are Welch's; paired_… are from `paired`; g is Hedges'; sd is pooled
     "Compare the means of `column` of recipes `a` and `b`; if no run differs from another, p is NaN"
     runs = _runs_of(runs, a, b, mix)
