@@ -21,6 +21,7 @@ from cifar_hrf.gradcam import *
 from cifar_hrf.runs import *
 from cifar_hrf.train import *
 from cifar_hrf.receptive_field import *
+from cifar_hrf.effective_field import *
 from cifar_hrf.results import *
 from cifar_hrf.statistics import *
 from cifar_hrf.bench import *

@@ -108,9 +108,9 @@ def _learner_ms(learn, cycle=True, cbs=None):
         else: learn.fit_one_cycle(1, .01, cbs=timer)
     return timer.ms
 
-def _loop_learner(dls, model, bf16, fast=True, graph=False):
+def _loop_learner(dls, model, bf16, fast=True):
     learn = Learner(dls, model, CrossEntropyLossFlat(), nesterov, wd=5e-4, wd_bn_bias=True, metrics=accuracy, cbs=[BFloat16()] if bf16 else None)
-    return learn.fast(graph=graph) if fast else learn
+    return learn.fast() if fast else learn
 
 def _recipe_ms(learn, folder): # with all callbacks that a recipe runs with; clean images are evaluated outside of the steps
     with learn.removed_cbs(learn.progress):
@@ -124,10 +124,8 @@ def _bench_loop(b):
     def trivial(): return nn.Sequential(nn.Flatten(), nn.Linear(b.dls.train.images[0].numel(), len(b.dls.vocab))).to(b.device)
     dls,few = _few(b.dls, b.steps, b.bs),_few(b.dls, 200, 16)
     bare,fast,stock = _net(b),_loop_learner(dls, _net(b), b.bf16),_loop_learner(dls, _net(b), b.bf16, fast=False)
-    graph = [_loop_learner(dls, _net(b), b.bf16, graph=True)] if b.device.type=='cuda' else []
-    other,*ours = in_turn(partial(bare_loop, dls, bare, b.bf16), *(partial(_learner_ms, o) for o in (stock, fast, *graph)), repeats=b.repeats)
-    if graph and not (graph[0]._fast.make and graph[0]._fast.call): ours.pop(); print('loop/spec/graph: not measured, recording it failed')
-    for name,ms in zip(('stock','fast','graph'), ours): yield f'loop/spec/{name}', ms, other, 'ms a step'
+    other,*ours = in_turn(partial(bare_loop, dls, bare, b.bf16), *(partial(_learner_ms, o) for o in (stock, fast)), repeats=b.repeats)
+    for name,ms in zip(('stock','fast'), ours): yield f'loop/spec/{name}', ms, other, 'ms a step'
     net,fast,stock = trivial(),_loop_learner(few, trivial(), False),_loop_learner(few, trivial(), False, fast=False)
     with tempfile.TemporaryDirectory() as d:
         learners = [partial(_learner_ms, stock), partial(_learner_ms, fast), partial(_learner_ms, fast, False), partial(_recipe_ms, fast, Path(d))]
