@@ -8,10 +8,11 @@ __all__ = ['recipes', 'Recipe', 'parse_fields', 'get_recipe', 'add_recipe', 'lis
 # %% ../nbs/06_recipe.ipynb #b3de3cce
 import ast, difflib, inspect
 from typing import Annotated, Literal
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fastai.vision.all import *
 from .core import InputError
 from .source import known_stats
+from .transforms import FlipLR
 from .loaders import *
 from .layers import *
 from .models import *
@@ -22,48 +23,31 @@ from .callbacks import *
 from .learner import *
 
 # %% ../nbs/06_recipe.ipynb #c6a7402f
-Count    = Annotated[int, Field(strict=True, ge=1, le=10**6)]
-Pixels   = Annotated[int, Field(strict=True, ge=0, le=10**4)]
-Channels = Annotated[int, Field(strict=True, ge=1, le=4096)]
-Above0   = Annotated[float, Field(gt=0, lt=1e9)]
-From0    = Annotated[float, Field(ge=0, lt=1e9)]
-Share    = Annotated[float, Field(ge=0, le=1)]
-Below1   = Annotated[float, Field(ge=0, lt=1)]
+Count  = Annotated[int, Field(strict=True, ge=1, le=10**6)]
+Pixels = Annotated[int, Field(strict=True, ge=0, le=10**4)]
+Above0 = Annotated[float, Field(gt=0, lt=1e9)]
+From0  = Annotated[float, Field(ge=0, lt=1e9)]
+Share  = Annotated[float, Field(ge=0, le=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
 
-# %% ../nbs/06_recipe.ipynb #fe7ea8e4
-def key_of(
-    choices:dict # name -> part
-) -> type: # for a field of a recipe
-    "Type of a string that is a key of `choices`"
-    def check(k):
-        if k not in choices: raise ValueError(f"needs one of {', '.join(choices)}")
-        return k
-    return Annotated[str, AfterValidator(check)]
-
-# %% ../nbs/06_recipe.ipynb #6ac213c3
-class _NameFields(BaseModel):
+# %% ../nbs/06_recipe.ipynb #aa465db8
+class _NetworkFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra='forbid', allow_inf_nan=False)
     name:str = Field(pattern=r'^\w[\w.-]{0,99}$', description='needs letters, digits, _ . -')
     about:str = '' # one line for lists
     group:str = '' # heading in lists
-
-# %% ../nbs/06_recipe.ipynb #aa465db8
-_Widths = Annotated[tuple[Channels,Channels,Channels], Field(description='needs three whole numbers')]
-
-class _NetworkFields(_NameFields):
-    model:key_of(models) = 'custom_resnet'
+    model:str = 'custom_resnet'
     conv:Literal['dense','grouped'] = 'dense'
-    width:Channels = 64
-    act:key_of(activations) = 'relu'
+    width:Count = 64
+    act:str = 'relu'
     dropout:Below1 = 0.
     pool_after:Literal['conv','act'] = 'conv'
     skip:Literal['once','none'] = 'once'
-    last_pool:Literal['max','avg'] = 'max'
     bias:Literal['head','none'] = 'head'
     stem:Literal['conv','whiten'] = 'conv' # 'whiten': the first layer is set by `whiten_`
-    norm:key_of(norms) = 'batch'
+    norm:str = 'batch'
     scale:Above0 = 1. # of the logits
-    widths:_Widths = (32,128,128) # of `lite_net`
+    widths:tuple[Count,Count,Count] = Field((32,128,128), description='needs three whole numbers')
 
 # %% ../nbs/06_recipe.ipynb #78bcf431
 class _UpdateFields(_NetworkFields):
@@ -71,7 +55,7 @@ class _UpdateFields(_NetworkFields):
     init:Literal['default','dirac'] = 'default' # PyTorch's, or as in `dirac_`
     epochs:Count = 24
     bs:Count = 512 # images in a training batch
-    opt:key_of(optimizers) = 'nesterov'
+    opt:str = 'nesterov'
     ema:Below1 = 0. # decay of the average of the weights, as in `EMA`; 0: none
     tta:Literal['none','mirror','six'] = 'none' # views in evaluation, reported apart, as in `TTA`
     wd:From0 = 5e-4 # weight decay, of all parameters
@@ -80,9 +64,6 @@ class _UpdateFields(_NetworkFields):
     smoothing:Below1 = 0. # label smoothing
 
 # %% ../nbs/06_recipe.ipynb #70495933
-_Moms = Annotated[tuple[Below1,Below1,Below1] | None,
-                  Field(description='needs three numbers from 0 to less than 1, or None')]
-
 class _ScheduleFields(_UpdateFields):
     lr_max:Above0 = .4 # LRMAX, the peak
     lr_min:From0 = .004 # LRMIN, the start
@@ -90,83 +71,55 @@ class _ScheduleFields(_UpdateFields):
     pct_start:Share = 5/24 # share of the run before the peak
     annihilate_epochs:From0 = 0. # length of a last phase from `lr_min` to `lr_final`
     floor_epochs:From0 = 0. # or of one at `lr_final`
-    shape:key_of(schedules) = 'cos'
+    shape:str = 'cos'
     grid:Literal['fastai','torch','dawn'] = 'fastai'
-    moms:_Moms = (.95,.85,.95) # momentum, or Adam's β1, at start, peak and end; None: the optimizer's
+    moms:tuple[Below1,Below1,Below1] | None = Field((.95,.85,.95), description='needs three numbers below 1, or None')
     lr_test:dict = {}
 
 # %% ../nbs/06_recipe.ipynb #22980158
-def _in_order(n):
-    if not isinstance(n, int) and n[0]>n[1]: raise ValueError
-    return n
-
-_Holes = Annotated[Count | tuple[Count,Count], AfterValidator(_in_order),
-                   Field(description='needs a whole number, 1 or more, or two in order')]
-_Fill  = Annotated[Literal['mean','image'] | Share | tuple[Share,Share,Share],
-                   Field(description="needs 'mean', 'image', a number from 0 to 1, or three")]
-
-class _DataFields(_ScheduleFields):
+class _RunFields(_ScheduleFields):
     pad:Pixels = 4 # of `PadCrop`; 0: none
     pad_mode:Literal['reflect','edge','constant'] = 'reflect'
     flip:Share = .5 # probability of `FlipLR`
     alternate:bool = False # as in `FlipLR`
     cutout:Pixels = 8 # side of the holes of `CutOut`; 0: none
-    cutout_n:_Holes = 1 # holes, or a range: (1,3)
+    cutout_n:Count | tuple[Count,Count] = Field(1, description='needs a number of holes, or two: (1,3)')
     cutout_p:Share = 1. # probability of the holes
-    cutout_fill:_Fill = 'mean'
-    stats:Literal[('train','image',*known_stats)] = 'train' # to normalise with; 'train': those of the training images
-
-# %% ../nbs/06_recipe.ipynb #580c079d
-_Valid = Annotated[Literal['test'] | Count | Annotated[float, Field(gt=0, lt=1)],
-                   Field(description="needs 'test', a share below 1, or a number of images")]
-
-class _RunFields(_DataFields):
-    valid:_Valid = 'test' # the test images, or this share or number of the training images, held out
+    cutout_fill:Literal['mean','image'] | Share | tuple[Share,Share,Share] = Field(
+        'mean', description="needs 'mean', 'image', a number from 0 to 1, or three")
+    stats:Literal[('train','image',*known_stats)] = 'train'
+    valid:Literal['test'] | Count | Below1 = Field('test', description="needs 'test', a share below 1, or a number")
     precision:Literal['auto','fp32','bf16','fp16'] = 'auto' # fp16 needs a GPU
     loop:Literal['eager','compile'] = 'eager' # 'compile' changes speed and rounding
 
 # %% ../nbs/06_recipe.ipynb #5bd9d0fe
-def _one_line(e:ValidationError, fields):
-    "The first error in `e` as one line; `fields` are the values given"
-    first = e.errors()[0]
-    if not first['loc']: return str(first['ctx']['error']) # of a check of ours
-    k = first['loc'][0]
-    if first['type']=='extra_forbidden': return f"{k}: no such field; a recipe has {', '.join(Recipe.model_fields)}"
-    need = Recipe.model_fields[k].description or re.sub(r'^(Value error, |\w+ should )', 'needs to ', first['msg'])
-    return f"{k}={str(fields[k])[:50]}: {need.replace('needs to needs', 'needs')}"
+def _one_line(e):
+    k,fields = e['loc'][0],Recipe.model_fields
+    if k not in fields: return f"{k}: no such field; a recipe has {', '.join(fields)}"
+    need = fields[k].description or e['msg'].replace('Input should', 'needs to')
+    return f"{k}={str(e['input'])[:50]}: {need}"
 
 # %% ../nbs/06_recipe.ipynb #b9117f2e
-def _check_unset(r, k, why):
-    "Field `k` of recipe `r` must have its default"
-    usual = Recipe.model_fields[k].default
-    if getattr(r, k)!=usual: raise InputError(f'{k}={getattr(r, k)}: {why}; leave it at {usual}')
-
-def _arguments(f): return inspect.signature(f).parameters
+def _taken_by(f, values):
+    return {k: v for k,v in values.items() if k in inspect.signature(f).parameters}
 
 def _check_network(r):
-    "The network fields of `r` must be arguments of its model"
-    for k in _NetworkFields.__annotations__.keys()-{'model','stem'}-_arguments(models[r.model]).keys():
-        _check_unset(r, k, f'{r.model} has no such choice')
+    changed = r.model_dump(include={*_NetworkFields.__annotations__}, exclude_defaults=True)
+    for k in changed.keys()-{'name','about','group','model','stem'}-_taken_by(models[r.model], changed).keys():
+        usual = Recipe.model_fields[k].default
+        raise InputError(f'{k}={changed[k]}: {r.model} has no such choice; leave it at {usual}')
 
 # %% ../nbs/06_recipe.ipynb #c31def4f
-_lr_test_options = set(inspect.signature(Learner.lr_range_test).parameters)-{'self','seeds','ratios'}
+_parts = dict(model=models, act=activations, norm=norms, opt=optimizers, shape=schedules)
 
 class Recipe(_RunFields):
     "Everything that decides the result of a training run, except the images and the seed"
-    def __init__(self, name:str, about:str='', **fields):
+    def __init__(self, name:str='', about:str='', **fields):
         try: super().__init__(name=name, about=about, **fields)
-        except ValidationError as e: raise InputError(_one_line(e, dict(name=name, about=about, **fields))) from None
-
-    @model_validator(mode='after')
-    def _check(self):
+        except ValidationError as e: raise InputError(_one_line(e.errors()[0])) from None
+        for k,choices in _parts.items(): one_of(choices, **{k: getattr(self, k)})
         _check_network(self)
-        for k,by,need in ('muon_lr','opt','muon'), ('whiten_eps','stem','whiten'):
-            if getattr(self, by)!=need: _check_unset(self, k, f'does nothing with {by}={getattr(self, by)}')
-        if unknown := self.lr_test.keys()-_lr_test_options:
-            raise InputError(f"lr_test: no option {', '.join(unknown)}; has {', '.join(sorted(_lr_test_options))}")
-        try: self.schedule()
-        except InputError as e: raise InputError(str(e).removeprefix('one_cycle: ')) from None
-        return self
+        self.schedule() # raises if its numbers do not go together
 
 # %% ../nbs/06_recipe.ipynb #e0725f3a
 @patch
@@ -178,30 +131,25 @@ def schedule(self:Recipe) -> PhaseScheduler:
 @patch
 def replace(self:Recipe, **fields) -> Recipe:
     "The same recipe with other `fields`"
-    return Recipe(**{**self.model_dump(), **fields})
+    return Recipe(**dict(self, **fields))
 
 # %% ../nbs/06_recipe.ipynb #f11c250e
 @patch
-def to_json(self:Recipe) -> str:
-    "The recipe as JSON, all fields"
-    return self.model_dump_json(indent=2)
+def to_json(self:Recipe) -> str: return self.model_dump_json(indent=2)
 
 # %% ../nbs/06_recipe.ipynb #a5a7bc5f
-_retired = dict(hidden=[], bn_weight=1., out='logits', output='logits', stepped='batch', cycle_epochs=0)
+_old = dict(hidden=[], bn_weight=1., out='logits', output='logits', stepped='batch', cycle_epochs=0, last_pool='max')
 
 @patch(cls_method=True)
 def from_json(cls:Recipe, s:str) -> Recipe:
     "The recipe that `to_json` wrote"
-    try: d = json.loads(s)
-    except (ValueError, RecursionError) as e: raise InputError(f'recipe: not JSON ({e})') from None
-    if not (isinstance(d, dict) and 'name' in d): raise InputError('recipe: needs a JSON object with a name')
-    return cls(**{k: v for k,v in d.items() if k not in _retired or v!=_retired[k]})
+    try: d = {**json.loads(s)}
+    except (ValueError, TypeError, RecursionError) as e: raise InputError(f'recipe: needs a JSON object ({e})') from e
+    return cls(**{k: v for k,v in d.items() if k not in _old or v!=_old[k]})
 
 # %% ../nbs/06_recipe.ipynb #e50cb653
-def parse_fields(
-    assignments:list # like ['lr_max=.2', 'model=lite_net']
-) -> dict: # fields for `Recipe.replace`
-    "Read `field=value` texts"
+def parse_fields(assignments:list) -> dict: # fields for `Recipe.replace`
+    "Read `assignments` like 'lr_max=.2' or 'model=lite_net'"
     res = {}
     for o in assignments:
         k,_,v = o.partition('=')
@@ -217,12 +165,8 @@ def build_model(self:Recipe,
     size:tuple # (height, width) of the images
 ) -> nn.Module: # untrained
     "The network of the recipe"
-    for k,most in dict(pad=min(size)-1, cutout=min(size)).items():
-        v = getattr(self, k)
-        if v>most: raise InputError(f'{k}={v}: too large for images of {size[1]}×{size[0]} pixels')
     build = models[self.model]
-    values = dict(size=size, **{k: getattr(self, k) for k in _NetworkFields.__annotations__})
-    model = build(n_out, **{k: v for k,v in values.items() if k in _arguments(build)})
+    model = build(n_out, **_taken_by(build, dict(self, size=size)))
     return dirac_(model) if self.init=='dirac' else model
 
 # %% ../nbs/06_recipe.ipynb #c0709918
@@ -234,27 +178,23 @@ def dataloaders(self:Recipe,
     fresh:bool=False # read all files again?
 ) -> DataLoaders: # resident
     "The images of `source`, with the recipe's transforms and batches"
-    keys = 'bs valid pad pad_mode flip alternate cutout cutout_n cutout_p cutout_fill'.split()
     stats = None if self.stats=='train' else self.stats
-    dls = cifar_dls(source, device=device, stats=stats, num_workers=num_workers, fresh=fresh,
-                    **{k: getattr(self, k) for k in keys})
-    return resident(dls, fresh=fresh)
+    given = dict(self, stats=stats, device=device, num_workers=num_workers, fresh=fresh)
+    return resident(cifar_dls(source, **_taken_by(cifar_dls, given)), fresh=fresh)
 
 # %% ../nbs/06_recipe.ipynb #73da3d15
 def _fresh(dls):
     "A copy of `dls` that shares the images, with new random states and no memory of earlier epochs"
     dls = copy(dls)
     dls.loaders = [dl.new() for dl in dls.loaders]
-    for t in dls.train.after_batch.fs:
-        if hasattr(type(t), 'load_state_dict'): t.load_state_dict({})
+    for t in dls.train.after_batch.fs.filter(risinstance(FlipLR)): t.load_state_dict({})
     return dls
 
 # %% ../nbs/06_recipe.ipynb #c1f77168
 def _start_model(r, dls):
-    "The untrained network of recipe `r` for the images of `dls`"
     model = r.build_model(len(dls.vocab), tuple(dls.train.images.shape[-2:]))
     if r.stem=='whiten':
-        conv = next(m for m in model.modules() if isinstance(m, nn.Conv2d))
+        conv = first(model.modules(), risinstance(nn.Conv2d))
         whiten_(conv, torch.cat([x for x,_ in clean_batches(dls, 5000)]), eps=r.whiten_eps)
     return model
 
@@ -272,18 +212,16 @@ def learner(self:Recipe,
     precision:str|None=None # by default the recipe's
 ) -> Learner:
     "A learner for this recipe on `dls`; the same `seed` gives the same training"
-    compiled = model is None and self.loop=='compile'
     if model is None:
         set_seed(seed)
         dls = _fresh(dls)
-        model = _start_model(self, dls)
-    kwargs = dict(wd=self.wd)
-    if self.bias_lr!=1: kwargs = dict(splitter=_biases_first, wd=[self.wd/self.bias_lr, self.wd])
+        learn = self.learner(dls, model=_start_model(self, dls), precision=precision)
+        return learn.fast(compile=True) if self.loop=='compile' else learn
+    kwargs = dict(wd=self.wd, precision=precision or self.precision, smoothing=self.smoothing)
+    if self.bias_lr!=1: kwargs.update(splitter=_biases_first, wd=[self.wd/self.bias_lr, self.wd])
     opt = optimizers[self.opt]
     if self.opt=='muon': opt = partial(opt, muon_lr=self.muon_lr)
-    precision = precision or self.precision
-    learn = hrf_learner(dls, model, smoothing=self.smoothing, opt_func=opt, precision=precision, **kwargs)
-    return learn.fast(compile=True) if compiled else learn
+    return hrf_learner(dls, model, opt_func=opt, **kwargs)
 
 # %% ../nbs/06_recipe.ipynb #0bdbf1bd
 recipes = {}
@@ -311,17 +249,15 @@ def add_recipe(
 # %% ../nbs/06_recipe.ipynb #d5000002
 def list_recipes() -> str: # a heading for each group, a line for each recipe
     "All `recipes`, by group"
-    groups = {o.group: [r for r in recipes.values() if r.group==o.group] for o in recipes.values()}
-    lines = [[group, *(f'  {r.name:22} {r.about}' for r in rs), ''] for group,rs in groups.items()]
-    return '\n'.join(sum(lines, [])).rstrip()
+    lines = groupby(recipes.values(), attrgetter('group'), lambda r: f'  {r.name:22} {r.about}')
+    return '\n\n'.join('\n'.join([group, *o]) for group,o in lines.items())
 
 # %% ../nbs/06_recipe.ipynb #a512d50f
 def compare_recipes(
     *names # of `recipes`, or recipes
 ) -> pd.DataFrame: # a row for each field in which they differ, a column for each recipe
     "The fields in which recipes differ, except `lr_test`"
-    if not names: raise InputError('compare_recipes: needs names of recipes')
-    chosen = [o if isinstance(o, Recipe) else get_recipe(o) for o in names]
-    df = pd.DataFrame([o.model_dump() for o in chosen], index=[o.name for o in chosen], dtype=object).T
+    rs = [get_recipe(o) if isinstance(o, str) else o for o in names]
+    df = pd.DataFrame([dict(o) for o in rs], index=[o.name for o in rs], dtype=object).T
     df = df.drop(['name','about','group','lr_test'])
     return df[df.map(repr).nunique(axis=1)>1]

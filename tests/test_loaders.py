@@ -157,5 +157,5 @@ def test_options_reach_the_loaders(command, monkeypatch, tmp_path):
 
 def test_training_goes_on_where_the_cache_cannot_be_written(class_folders, tmp_path, capsys):
     (tmp_path/'file').touch()
-    dls = resident(cifar_dls(class_folders(), bs=2, pad=1, cutout=0, num_workers=0), cache=tmp_path/'file')
+    dls = resident(cifar_dls(class_folders(), bs=2, valid='test', pad=1, cutout=0, num_workers=0), cache=tmp_path/'file')
     assert len(dls.train.images) and 'cannot be written' in capsys.readouterr().out

@@ -1,8 +1,10 @@
 "Fields of networks that are easily got wrong, against the gradient."
-import pytest, torch, torch.nn.functional as F
+import math, pytest, torch, torch.nn.functional as F
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 from torch import Tensor, nn
 from cifar_hrf.cli import hrf_rf
-from cifar_hrf.receptive_field import effective_field, receptive_field
+from cifar_hrf.effective_field import effective_field
+from cifar_hrf.receptive_field import receptive_field, trace_fields
 
 class Way(nn.Module):
     "A forward function with layers"
@@ -96,11 +98,10 @@ def tokens(x, a): # channels last, as in ConvNeXt
 def back(x, a): y,z = a(torch.cat((x, x.flip(-1)))).chunk(2); return y+z.flip(-1)
 
 @pytest.mark.parametrize('f', [mirrored,crops,tokens,back])
-def test_copies_in_the_batch(f): assert check(Way(f, conv())).rf==3
-
-def test_copies_deeper():
-    block = nn.Sequential(conv(), nn.BatchNorm2d(2), nn.ReLU(), nn.AvgPool2d(2, 2), conv())
-    assert check(Way(mirrored, block), (32,32), jump=2).rf==check(block, (32,32), jump=2).rf==8
+def test_copies_in_the_batch(f):
+    "The images of a batch share a field, which is too large here, and marked"
+    row = last_row(Way(f, conv()), (24,24))
+    assert row.whole and max(row.rf)>=24
 
 def test_copies_mixed():
     "What sees an image and its mirror sees the whole of it, or the table says so"
@@ -134,12 +135,10 @@ def patches(x, **kw):
     return F.unfold(x, 3, padding=1, **kw).view(n, c, 9, h, w).sum(2)
 
 def test_unfold():
-    row = check(Way(lambda x, a: patches(a(x)), conv()))
-    assert (row.rf,row.jump,row.start)==(5,1,.5)
-    def strided(x): return F.unfold(x, 4, stride=2, padding=1, dilation=2).view(1, 2, 16, 10, 10).sum(2)
-    row = check(Way(strided))
-    assert (row.rf,row.jump,row.out)==(7,2,10)
-    check(Way(lambda x, a: a(x.unfold(2, 3, 1).unfold(3, 2, 2).sum((-1,-2))), conv()), jump=(1,2))
+    "No rule for windows: they count as mixed"
+    for way in (lambda x, a: patches(a(x)), lambda x, a: a(x.unfold(2, 3, 1).sum(-1))):
+        row = last_row(Way(way, conv()), (24,24))
+        assert row.whole and row.rf>=24
 
 # numbers and indices of other kinds
 
@@ -194,7 +193,7 @@ def wide(): return skips(5, (1,3), lambda d: (0,d))
         hrf_rf(['--model',f'{tmp_path}/net.py:{name}','--size','32','--channels','1','--out',str(tmp_path/name)])
         table, = (tmp_path/name).glob('*.csv')
         return capsys.readouterr().out,table.read_text()
-    for text in printed('many'): assert '(1, ..., 8191)' in text and 'Ellipsis' not in text # cut off
+    assert '4096 of them' in printed('many')[0]
     assert '(1,) x 32 of them' in printed('wide')[0]
 
 def test_rounded_size():
@@ -208,3 +207,71 @@ def test_rounded_size():
 def test_aligned_corners_of_one_unit():
     up = nn.Upsample(scale_factor=2, mode='bilinear', align_corners=True)
     assert effective_field(nn.Sequential(nn.Conv2d(2, 2, 4, 4), up), (4,8), '1', (1,2), 2).box[::2]==(0,4)
+
+# never too small
+
+def part(x, a): y = x*1; y[:,:1].add_(a(x)[:,:1]); return y
+def copied(x, a): y = torch.zeros_like(x); y[:,:1].copy_(a(x)[:,:1]); y[:,1:] = x[:,1:]; return y
+def gate(x, a): return x*a(x.mean((2,3), keepdim=True))
+def attention(x, a): q = a(x).flatten(2).transpose(1, 2); return (torch.softmax(q@q.mT, -1)@q).mT.reshape(x.shape)
+def class_token(x, a):
+    t = torch.cat([torch.ones(1, 1, 2, dtype=x.dtype), a(x).flatten(2).mT], 1)
+    return (t+1)[:,1:].mT.reshape(x.shape)
+odd = [part, copied, gate, attention, class_token, lambda x,a: a(x)+torch.rot90(x, 2, (2,3)), lambda x,a: torch.rot90(a(x), 1, (2,3)),
+       lambda x,a: a(x).transpose(2, 3), lambda x,a: x*x.mean(3, keepdim=True)+a(x), lambda x,a: a(x).cumsum(2), lambda x,a: a(x.roll(3, 2)),
+       lambda x,a: torch.cat([x[:,:,:2],a(x)], 2)[:,:,2:], lambda x,a: F.lp_pool2d(a(x), 1, 2), lambda x,a: torch.special.i0(a(x)),
+       lambda x,a: a(x)[:,:,torch.randperm(x.shape[2], generator=torch.Generator().manual_seed(0))],
+       lambda x,a: torch.einsum('nchw,hk->nckw', a(x), torch.ones(x.shape[2], 9, dtype=x.dtype).tril()),
+       lambda x,a: F.interpolate(a(x), scale_factor=.75, mode='bilinear', antialias=True), lambda x,a: a(x)+x.amax((2,3))[:,:,None,None],
+       lambda x,a: (x*x.mean(3, True)*x.mean(2, True)).flatten(2).view_as(x), lambda x,a: x+F.interpolate(F.avg_pool2d(a(x), 2), size=x.shape[2:])]
+
+@pytest.mark.parametrize('after', [conv(),nn.Identity()])
+@pytest.mark.parametrize('f', odd)
+def test_never_too_small(f, after):
+    net = nn.Sequential(conv(), Way(f, conv()), after, nn.Identity()).double()
+    for o in net.parameters(): o.data.uniform_(.5, 1)
+    tracer = trace_fields(net, torch.rand(1, 2, 14, 15, dtype=torch.double), keep='3')
+    (seen,out),size = tracer.kept,(14,15)
+    h,w = out.shape[-2:]
+    if seen.size!=(h,w): assert seen.whole; return # mixed, and of another size
+    for unit in [(i,w//2) for i in range(h)]+[(h//2,j) for j in range(w)]:
+        mask = torch.autograd.grad(out[(...,*unit)].sum(), tracer.image, retain_graph=True)[0][0].sum(0)!=0
+        for k,i in enumerate(unit):
+            (first,last),pixels = [o[i] for o in seen.spans(k, size)],mask.any(1-k).nonzero()
+            assert first<=pixels.min() and pixels.max()<=last
+
+# random networks
+
+class Branches(nn.Module):
+    "Several ways from one map, joined"
+    def __init__(self, how, *ways): super().__init__(); self.how,self.ways = how,nn.ModuleList(ways)
+    def forward(self, x):
+        ys = [o(x) for o in self.ways]
+        h,w = [min(o.shape[d] for o in ys) for d in (2,3)]
+        ys = [o[...,:h,:w] for o in ys]
+        return sum(ys) if self.how=='sum' else math.prod(ys) if self.how=='product' else torch.cat(ys, 1).unflatten(1, (-1,2)).sum(1)
+
+@st.composite
+def convs(draw, stride=True):
+    k,d,s = [tuple(draw(st.integers(1, n)) for _ in range(2)) for n in (4, 2, 2 if stride else 1)]
+    p = tuple(draw(st.integers(0, d[i]*(k[i]-1)//2)) for i in range(2))
+    return nn.Conv2d(2, 2, k, s, p, d, groups=draw(st.sampled_from([1,2])))
+
+pools = st.integers(2, 3).flatmap(lambda k: st.builds(nn.AvgPool2d, st.just(k), st.integers(1, 2), st.integers(0, k//2)))
+ways = st.lists(convs(stride=False), max_size=2).map(lambda o: nn.Sequential(*o))
+branches = st.builds(lambda how, ways: Branches(how, *ways), st.sampled_from(['sum','product','cat']), st.lists(ways, min_size=2, max_size=3))
+nets = st.lists(st.one_of(convs(), pools, branches), min_size=1, max_size=4).map(lambda o: nn.Sequential(*o, nn.Identity()))
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(nets)
+def test_random_networks(net):
+    "A unit that no border is near sees exactly what the table says"
+    net.double()
+    for o in net.parameters(): o.data.uniform_(.5, 1)
+    tracer = trace_fields(net, torch.rand(1, 2, 90, 90, dtype=torch.double), keep=str(len(net)-1))
+    seen,out = tracer.kept
+    unit = [n//2 for n in out.shape[-2:]]
+    spans = [tuple(int(o[i]) for o in seen.spans(k, (90,90))) for k,i in enumerate(unit)]
+    assume(all(first>=0 and last<90 for first,last in spans))
+    mask = torch.autograd.grad(out[(...,*unit)].sum(), tracer.image)[0][0].sum(0)!=0
+    assert [tuple(mask.any(d).nonzero().flatten()[[0,-1]].tolist()) for d in (1,0)]==spans
