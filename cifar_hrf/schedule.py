@@ -102,13 +102,13 @@ def state_dict(self:PhaseScheduler): return self.hps
 def load_state_dict(self:PhaseScheduler, d): self.hps.update(d)
 
 # %% ../nbs/04_schedule.ipynb #d1ce0d88
-def _check_cycle(n_epochs, annihilate_epochs, floor_epochs, peak, top, shape, grid, **lrs):
+def _check_cycle(n, annihilate_epochs, floor_epochs, peak, top, shape, grid, **lrs):
     one_of(('cos','linear'), shape=shape); one_of(_grids, grid=grid)
     if annihilate_epochs and floor_epochs:
         raise InputError('one_cycle: give annihilate_epochs or floor_epochs, not both')
     last = annihilate_epochs + floor_epochs
-    if not 0<=peak<=1-last/n_epochs:
-        raise InputError(f'one_cycle: pct_start={peak:g}: needs the peak within the {n_epochs-last:g} epochs of the cycle')
+    if not 0<=peak<=1-last/n:
+        raise InputError(f'one_cycle: pct_start={peak:g}: needs the peak within the {n-last:g} epochs of the cycle')
     for k,v in lrs.items():
         if not 0<=v<=top: raise InputError(f'one_cycle: {k}={v}: needs a number from 0 to lr_max={top}')
 
