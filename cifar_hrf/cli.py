@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['command', 'hrf_train', 'hrf_find', 'named_model', 'hrf_rf', 'hrf_results', 'hrf_bench']
 
-# %% ../nbs/13_cli.ipynb #65ce511b
+# %% ../nbs/13_cli.ipynb #82395acb
 import argparse, runpy, shlex, signal, sys, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
@@ -21,6 +21,7 @@ from .writeups import *
 from .runs import *
 from .train import *
 from .receptive_field import *
+from .effective_field import *
 from .results import *
 from .statistics import *
 from .bench import *
@@ -300,24 +301,3 @@ def hrf_bench(args=None): # list of options; `None`: those of the command line
         def save(df): write_file(file, df.assign(data=source_name(source), **facts).to_csv(index=False))
         bench(source, re.findall('[^, ]+', a.only), a.against, each=save)
         print(f"\n{env['gpu'] or env['cpu']}, {env['threads']} threads; {file}")
-
-# %% ../nbs/13_cli.ipynb #42da7032
-import argparse, contextlib, difflib, importlib.util, itertools, shlex, signal, sys, tempfile, threading
-import matplotlib
-from fastai.vision.all import *
-from .core import *
-from .source import *
-from .models import *
-from .fast import *
-from .recipe import *
-from .zoo import *
-from .writeups import *
-from .runs import *
-from .train import *
-from .receptive_field import *
-from .receptive_field import image_size as _image_size
-from .effective_field import *
-from .results import *
-from .results import remarks
-from .statistics import *
-from .bench import *

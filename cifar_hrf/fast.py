@@ -11,14 +11,13 @@ import ctypes, sys
 from fastai.vision.all import *
 from .core import *
 
-# %% ../nbs/05a_fast.ipynb #13353d30
+# %% ../nbs/05a_fast.ipynb #055cb391
 class FastWrapper(OptimWrapper):
     "An `OptimWrapper` that reads and sets hyperparameters quickly"
     @property
     def hypers(self):
-        def value(group, k, i=''): return group[k][int(i)] if i else group[k]
-        names = [(name, k.split('__')) for k,name in self.fwd_map.items()]
-        return [{name: value(g, *k) for name,k in names if k[0] in g} for g in self.opt.param_groups]
+        keys = [(name, *k.partition('__')[::2]) for k,name in self.fwd_map.items()] # 'betas__0': item 0 of 'betas'
+        return [{name: g[k][int(i)] if i else g[k] for name,k,i in keys if g.get(k) is not None} for g in self.opt.param_groups]
 
     def set_hyper(self, k, v):
         n = len(self.opt.param_groups)
@@ -47,9 +46,7 @@ class FastRecorder(Recorder):
         train_mets = self.metrics if self.train_metrics else ()
         for met in train_mets if self.learn.training else self._valid_mets: _accumulate(met, self.learn)
         if self.learn.training: self._add_loss(self.learn.loss.detach().mean(), self.smooth_loss)
-    def after_train(self):
-        self.after_fit()
-        super().after_train()
+    def after_train(self): self.after_fit(); super().after_train()
     def after_fit(self): self.losses = [o.cpu() for o in self.losses]
     def _add_loss(self, loss, smooth):
         smooth.count,smooth.val = smooth.count+1,loss.lerp(smooth.val.to(loss.device), smooth.beta)
@@ -66,7 +63,8 @@ class FastProgress(ProgressCallback):
         now = time.perf_counter()
         if now<self.next and self.learn.iter+1<self.learn.n_iter: return
         self.next = now+self.every
-        if (loss := self._arrived(getattr(self.learn, 'smooth_loss', None))) is not None: self.pbar.comment = f'{loss:.4f}'
+        loss = self._arrived(getattr(self.learn, 'smooth_loss', None))
+        if loss is not None: self.pbar.comment = f'{loss:.4f}'
         self.pbar.update(self.learn.iter+1)
     def _arrived(self, loss):
         if loss is None or not loss.is_cuda: return loss
@@ -93,7 +91,7 @@ class FastMixedPrecision(MixedPrecision):
 # %% ../nbs/05a_fast.ipynb #fd57a126
 class FastLearner(Learner):
     "A `Learner` that spends little time outside of PyTorch"
-    compiled,_compiled_model,_listed,compile_failed = None,None,None,False
+    compiled,_compiled_model,_listed = None,None,None
     def create_opt(self):
         self.model.to(dls_device(self.dls)) # an optimizer may choose its way by the device of the parameters
         super().create_opt()
@@ -102,22 +100,22 @@ class FastLearner(Learner):
         with autocast_kept(): super().all_batches() # also if a batch is interrupted
     def __getstate__(self): return {**super().__getstate__(), 'compiled': None, '_compiled_model': None}
 
-_fast_classes = {Learner: FastLearner, OptimWrapper: FastWrapper, Recorder: FastRecorder, ProgressCallback: FastProgress,
-                 MixedPrecision: FastMixedPrecision}
+_fast_classes = {Learner: FastLearner, OptimWrapper: FastWrapper, Recorder: FastRecorder,
+                 ProgressCallback: FastProgress, MixedPrecision: FastMixedPrecision}
 
 def _swap(learn, classes):
     "Change the classes of `learn`, its optimizer and its callbacks, from keys of `classes` to their values"
     for o in (learn, learn.opt, *learn.cbs):
         if type(o) in classes: object.__setattr__(o, '__class__', classes[type(o)])
 
-# %% ../nbs/05a_fast.ipynb #11094fb8
-_step_events = 'before_batch after_pred after_loss before_backward after_backward before_step after_step after_batch'.split()
+# %% ../nbs/05a_fast.ipynb #25f4d0bd
+_events = 'before_batch after_pred after_loss before_backward after_backward before_step after_step after_batch'.split()
 
 @patch
 def __call__(self:FastLearner, event_name):
-    if event_name in _step_events:
+    if event_name in _events:
         if self._listed!=self.cbs.items:
-            self._listed,self._table = [*self.cbs],{o: self.ordered_cbs(o) for o in _step_events}
+            self._listed,self._table = [*self.cbs],{o: self.ordered_cbs(o) for o in _events}
         for cb in self._table[event_name]: cb(event_name)
     else:
         if event_name=='before_fit': _swap(self, _fast_classes)
@@ -151,9 +149,8 @@ def _predict(self:FastLearner, *xb):
         self._compiled_model = self._compiled_model or torch.compile(self.model, mode=self.compiled)
         return self._compiled_model(*xb)
     except Exception as e:
-        why = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        print(f'fast: compiling failed, so training goes on without it: {why}')
-        self.compiled,self.compile_failed = None,True
+        print(f"fast: compiling failed, so training goes on without it: {' '.join(str(e).split())[:200]}")
+        self.compiled = None
         return self.model(*xb)
 
 # %% ../nbs/05a_fast.ipynb #ecba4596
@@ -164,11 +161,9 @@ def fast(self:Learner,
     "Train with the same results in less time; with `compile`, results differ by rounding"
     modes = {False: None, True: 'default', **{o: o for o in ('default','reduce-overhead','max-autotune')}}
     if compile not in modes: raise InputError(f'compile={compile}: needs one of {", ".join(map(str, modes))}')
-    if type(self) not in (Learner,FastLearner):
-        print(f'fast: {type(self).__name__} keeps its own loop')
-        return self
-    _swap(self, _fast_classes)
-    self.compiled,self._compiled_model,self.compile_failed = modes[compile],None,False
+    if type(self) in (Learner,FastLearner): _swap(self, _fast_classes)
+    else: print(f'fast: {type(self).__name__} keeps its own loop')
+    self.compiled,self._compiled_model = modes[compile],None
     return self
 
 # %% ../nbs/05a_fast.ipynb #f4947b2f
