@@ -91,7 +91,7 @@ class FastMixedPrecision(MixedPrecision):
 # %% ../nbs/05a_fast.ipynb #fd57a126
 class FastLearner(Learner):
     "A `Learner` that spends little time outside of PyTorch"
-    compiled,_compiled_model,_listed = None,None,None
+    compiled,_compiled_model,_listed,compile_failed = None,None,None,False
     def create_opt(self):
         self.model.to(dls_device(self.dls)) # an optimizer may choose its way by the device of the parameters
         super().create_opt()
@@ -150,7 +150,7 @@ def _predict(self:FastLearner, *xb):
         return self._compiled_model(*xb)
     except Exception as e:
         print(f"fast: compiling failed, so training goes on without it: {' '.join(str(e).split())[:200]}")
-        self.compiled = None
+        self.compiled,self.compile_failed = None,True
         return self.model(*xb)
 
 # %% ../nbs/05a_fast.ipynb #ecba4596
