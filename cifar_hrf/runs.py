@@ -115,7 +115,7 @@ def new_run_folder(out, name):
 def write_summary(run, learn, history, start, status, **more):
     "Write `summary.json` of a run that began at `start`, and `history.csv`, which a run stopped early lacks"
     last = history.rows[-1]['valid_acc'] if history.rows and status!='diverged' else None
-    if learn._fast.what and not learn._fast.make: more['loop'] = 'eager' # compiling failed
+    if learn.compile_failed: more['loop'] = 'eager'
     more.update(train_seconds=getattr(history, 'train_seconds', 0.), seconds=time.perf_counter()-start)
     facts = dict(status=status, epochs=len(history.rows), accuracy=last, **more, n_params=total_params(learn.model)[0])
     write_file(run/'history.csv', history.df.to_csv(index=False))

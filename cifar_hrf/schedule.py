@@ -9,11 +9,11 @@ __all__ = ['schedules', 'PhaseScheduler', 'one_cycle']
 import itertools
 from fastai.vision.all import *
 from torch.optim.lr_scheduler import OneCycleLR
-from .core import InputError, check_int
+from .core import InputError
+from .layers import one_of
 
 # %% ../nbs/04_schedule.ipynb #97792994
-def _fastai_grid(ends, values, n_epochs, n_batches, shape):
-    "Value at each step, at the positions of `fit_one_cycle`; phase `k` ends at `ends[k]` with `values[k+1]`"
+def _fastai_grid(ends, values, n_epochs, n_batches, shape): # phase k ends at `ends[k]` with `values[k+1]`
     shares = np.diff([0, *ends[:-1]]).tolist()
     sched = SchedCos if shape=='cos' else SchedLin
     curve = combine_scheds([*shares, 1-sum(shares)], [sched(a, b) for a,b in zip(values, values[1:])])
@@ -23,20 +23,17 @@ def _fastai_grid(ends, values, n_epochs, n_batches, shape):
 
 # %% ../nbs/04_schedule.ipynb #cc1928f9
 def _torch_grid(ends, values, n_epochs, n_batches, shape):
-    "Value at each step with PyTorch's `OneCycleLR`; two phases"
-    n,(start,peak,end) = n_epochs*n_batches,values
-    opt = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.)
+    n,(start,peak,end),res = n_epochs*n_batches,values,[]
+    opt = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     sched = OneCycleLR(opt, peak, total_steps=n, pct_start=ends[0], anneal_strategy=shape, cycle_momentum=False,
                        div_factor=peak/start, final_div_factor=start/end if end else math.inf)
-    res = sched.get_last_lr()
-    for _ in range(n-1):
-        opt.step(); sched.step()
+    for _ in range(n):
         res += sched.get_last_lr()
+        opt.step(); sched.step()
     return res
 
 # %% ../nbs/04_schedule.ipynb #66000d12
 def _dawn_grid(ends, values, n_epochs, n_batches, shape):
-    "Value at each step, with step `i` of `n` at `(i+1)/n` of the run"
     n,values = n_epochs*n_batches,np.array(values)
     at = np.interp(np.arange(1, n+1)/n, [0, *ends], range(len(values)))
     phase = at.astype(int).clip(max=len(ends)-1)
@@ -56,10 +53,9 @@ class PhaseScheduler(ParamScheduler):
         moms:list|None=None, # momenta there; None: keep the optimizer's
         shape:str='cos', # 'cos' or 'linear'
         grid:str='fastai', # 'fastai', 'torch' or 'dawn'
-        group_lrs=None # peaks of the parameter groups, as in `Learner.fit`; their ratios hold for the whole run
+        lr_max=1. # peaks of the parameter groups, as in `Learner.fit`; only their ratios count
     ):
-        starts = [*lrs[:2], *(moms or [])]
-        if grid=='torch' and not (len(ends)==2 and all(starts)):
+        if grid=='torch' and not (len(ends)==2 and all([*lrs[:2], *(moms or [])])):
             raise InputError('grid=torch: needs two phases that start above 0; use fastai or dawn')
         store_attr()
 
@@ -79,40 +75,25 @@ def plot_schedule(self:PhaseScheduler,
 ) -> plt.Figure:
     "Plot learning rate and momentum of the whole run"
     steps = self.steps(n_batches)
-    fig,axs = plt.subplots(1, len(steps), figsize=(4.5*len(steps),2.8), constrained_layout=True, squeeze=False)
+    fig,axs = plt.subplots(1, len(steps), figsize=(4.5*len(steps),2.8), layout='constrained', squeeze=False)
     for ax,(k,v) in zip(axs[0], steps.items()):
-        ax.plot(np.arange(len(v))/n_batches, v, color=dict(lr='C2', mom='C0')[k])
+        ax.plot(np.arange(len(v))/n_batches, v)
         ax.set(xlabel='epoch', ylabel=dict(lr='learning rate', mom='momentum')[k])
-        ax.grid(alpha=.3)
     return fig
 
 # %% ../nbs/04_schedule.ipynb #9e0c5819
+def _at(values, position): return values[round(position*len(values))]
+
 @patch
 def before_fit(self:PhaseScheduler):
     if self.n_epoch!=self.n_epochs:
         raise InputError(f'one_cycle: made for {self.n_epochs} epochs, but fit runs {self.n_epoch}; give both the same')
-    hypers = self.opt.hypers[-1]
-    if self.moms and 'mom' not in hypers:
-        raise InputError('one_cycle: the optimizer has no momentum to cycle; give moms=None')
-    self.n_batches = len(self.dls.train)
-    self.table = self.steps(self.n_batches)
-    if self.group_lrs is not None:
-        self.opt.set_hyper('lr', self.group_lrs)
-        ratios = np.array([h['lr'] for h in self.opt.hypers])/self.opt.hypers[-1]['lr']
-        self.table['lr'] = np.outer(self.table['lr'], ratios).tolist()
-    self.hps = self.scheds = {k: [] for k in ('lr','mom') if k in hypers} # `ParamScheduler` gives them to the recorder
-
-# %% ../nbs/04_schedule.ipynb #1144dd5e
-@patch
-def before_batch(self:PhaseScheduler):
-    learn = self.learn
-    row = learn.epoch*self.n_batches + learn.iter
-    for k,values in self.table.items(): learn.opt.set_hyper(k, values[row])
-
-@patch
-def after_batch(self:PhaseScheduler):
-    last = self.learn.opt.hypers[-1]
-    for k,values in self.hps.items(): values.append(last[k])
+    steps = self.steps(len(self.dls.train))
+    self.opt.set_hyper('lr', self.lr_max)
+    ratios = np.array([h['lr'] for h in self.opt.hypers])/self.opt.hypers[-1]['lr']
+    steps['lr'] = np.outer(steps['lr'], ratios).tolist()
+    self.scheds = {k: partial(_at, v) for k,v in steps.items()}
+    ParamScheduler.before_fit(self)
 
 # %% ../nbs/04_schedule.ipynb #c45a6819
 @patch
@@ -121,34 +102,12 @@ def state_dict(self:PhaseScheduler): return self.hps
 def load_state_dict(self:PhaseScheduler, d): self.hps.update(d)
 
 # %% ../nbs/04_schedule.ipynb #d1ce0d88
-def _peaks(lr_max):
-    "Peak of the last parameter group; those of all groups, if there are several"
-    if isinstance(lr_max, slice): return lr_max.stop,lr_max
-    groups = np.atleast_1d(lr_max).tolist()
-    return groups[-1], groups if len(groups)>1 else None
-
-# %% ../nbs/04_schedule.ipynb #e616e88f
-def _peak_share(n_epochs, last, peak_epoch, pct_start):
-    "Share of the run before the peak, which must lie before the `last` epochs"
-    if peak_epoch is not None and pct_start is not None:
-        raise InputError('one_cycle: give peak_epoch or pct_start, not both')
-    share = ifnone(pct_start, .25) if peak_epoch is None else peak_epoch/n_epochs
-    name = f'pct_start={share:g}' if peak_epoch is None else f'peak_epoch={peak_epoch:g}'
-    if not 0<=share<=1-last/n_epochs:
-        raise InputError(f'one_cycle: {name}: needs the peak within the {n_epochs-last:g} epochs of the cycle')
-    return share
-
-# %% ../nbs/04_schedule.ipynb #0063d9a7
-def _check_cycle(n_epochs, last, top, moms, shape, grid, **lrs):
-    def need(good, what):
-        if not good: raise InputError(f'one_cycle: {what}')
-    check_int('one_cycle', n_epochs=n_epochs)
-    need(0<=last<n_epochs, f'a last phase of {last:g} epochs: needs to be shorter than the run, {n_epochs}')
-    need(0<top<math.inf, f'lr_max={top}: needs a number above 0')
-    for k,v in lrs.items(): need(0<=v<=top, f'{k}={v}: needs a number from 0 to lr_max={top}')
-    need(moms is None or len(moms)==3, f'moms={moms}: needs three momenta, or None')
-    need(shape in ('cos','linear'), f'shape={shape}: needs cos or linear')
-    need(grid in _grids, f"grid={grid}: needs one of {', '.join(_grids)}")
+def _check_cycle(n_epochs, last, peak, top, shape, grid, **lrs):
+    one_of(('cos','linear'), shape=shape); one_of(_grids, grid=grid)
+    if not 0<=peak<=1-last/n_epochs:
+        raise InputError(f'one_cycle: pct_start={peak:g}: needs the peak within the {n_epochs-last:g} epochs of the cycle')
+    for k,v in lrs.items():
+        if not 0<=v<=top: raise InputError(f'one_cycle: {k}={v}: needs a number from 0 to lr_max={top}')
 
 # %% ../nbs/04_schedule.ipynb #acf0c19a
 def one_cycle(
@@ -156,7 +115,7 @@ def one_cycle(
     lr_max, # LRMAX, the peak: a number, a slice, or one for each parameter group
     lr_min:float, # LRMIN, the start; that of the last group, the others keep the ratios of their peaks
     peak_epoch:float|None=None, # epochs before the peak
-    pct_start:float|None=None, # or the share of the run before it; .25 if neither is given
+    pct_start:float=.25, # or the share of the run before it
     shape:str='cos', # 'cos' or 'linear'
     moms:tuple|None=(.95,.85,.95), # momentum at start, peak and end; None: keep the optimizer's
     annihilate_epochs:float=0, # length of the annihilation, within `n_epochs`
@@ -167,24 +126,23 @@ def one_cycle(
     "The one-cycle policy (Smith 2018, arXiv 1803.09820): LRMIN → LRMAX → LRMIN, and a last phase if asked for"
     if annihilate_epochs and floor_epochs:
         raise InputError('one_cycle: give annihilate_epochs or floor_epochs, not both')
-    (top,groups),last = _peaks(lr_max),annihilate_epochs or floor_epochs
+    last = annihilate_epochs or floor_epochs
+    top = lr_max.stop if isinstance(lr_max, slice) else np.atleast_1d(lr_max).tolist()[-1]
+    peak = pct_start if peak_epoch is None else peak_epoch/n_epochs
     if lr_final is None: lr_final = lr_min/100 if annihilate_epochs else lr_min
-    _check_cycle(n_epochs, last, top, moms, shape, grid, lr_min=lr_min, lr_final=lr_final)
-    peak = _peak_share(n_epochs, last, peak_epoch, pct_start)
-    if not last: return PhaseScheduler(n_epochs, [peak,1.], [lr_min,top,lr_final], moms, shape, grid, groups)
-    ends,turn = [peak, 1-last/n_epochs, 1.],lr_min if annihilate_epochs else lr_final
-    return PhaseScheduler(n_epochs, ends, [lr_min,top,turn,lr_final], moms and [*moms, moms[-1]], shape, grid, groups)
+    _check_cycle(n_epochs, last, peak, top, shape, grid, lr_min=lr_min, lr_final=lr_final)
+    if not last: return PhaseScheduler(n_epochs, [peak,1.], [lr_min,top,lr_final], moms, shape, grid, lr_max)
+    ends,turn = [peak, 1-last/n_epochs, 1.], lr_min if annihilate_epochs else lr_final
+    return PhaseScheduler(n_epochs, ends, [lr_min,top,turn,lr_final], moms and [*moms, moms[-1]], shape, grid, lr_max)
 
 # %% ../nbs/04_schedule.ipynb #97afbf77
 def _cycle(r):
-    "The one cycle of recipe `r`"
     lr_max = r.lr_max if r.bias_lr==1 else [r.lr_max*r.bias_lr, r.lr_max]
     return one_cycle(r.epochs, lr_max, r.lr_min, pct_start=r.pct_start, shape=r.shape, moms=r.moms, lr_final=r.lr_final,
                      annihilate_epochs=r.annihilate_epochs, floor_epochs=r.floor_epochs, grid=r.grid)
 
 # %% ../nbs/04_schedule.ipynb #49b7ea7c
 def _divide_by_ten(r):
-    "`lr_max` for half of the run of recipe `r`, a tenth of it for a quarter, then a hundredth"
     a,b,c = r.lr_max, r.lr_max/10, r.lr_max/100
     moms = r.moms and [r.moms[0]]*6
     return PhaseScheduler(r.epochs, [.5,.5,.75,.75,1.], [a,a,b,b,c,c], moms, 'linear', r.grid)

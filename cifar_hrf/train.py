@@ -142,7 +142,7 @@ def train_many(
     **fields # of the recipe, changed
 ) -> list: # the run folders
     "Train `recipe` with each of `seeds`; a run that fails leaves its folder, and the others go on"
-    recipe,dls,runs,since = _prepare(recipe, source, **fields),None,[],time.time()
+    recipe,dls,runs = _prepare(recipe, source, **fields),None,[]
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     for i,seed in enumerate(seeds):
         start = time.perf_counter()
@@ -151,7 +151,7 @@ def train_many(
             learn = recipe.learner(dls, seed)
             write_setting(run, recipe, learn, source, seed)
             runs.append(run)
-            try: _train(run, recipe, learn, source, seed, cbs, start, dict(before=i, runs=len(seeds), since=since))
+            try: _train(run, recipe, learn, source, seed, cbs, start, dict(before=i, runs=len(seeds)))
             except Exception as e:
                 if len(seeds)==1: raise
                 print(f'\nseed {seed} failed: {type(e).__name__}: {str(e)[:200]}; see {run/"error.txt"}')

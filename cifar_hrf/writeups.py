@@ -87,16 +87,21 @@ def _leaps(r): return EpochScheduler(r.epochs, schedules['cos'](r.replace(shape=
 schedules.update(late=_late, leaps=_leaps)
 
 # %% ../nbs/06b_writeups.ipynb #a417823c
-def least(lrs, losses):
-    "Rate of the least loss"
-    return lrs[losses.argmin()]
+def least(lrs, losses): return lrs[losses.argmin()]
+def tenth(lrs, losses): return least(lrs, losses)/10
 
+# %% ../nbs/06b_writeups.ipynb #a417823d
+def last(lrs, losses):
+    bottom = losses.argmin()
+    back = losses[bottom:]>=losses[0]
+    return lrs[bottom+max(0, back.argmax()-1)] if back.any() else lrs[-1]
+
+# %% ../nbs/06b_writeups.ipynb #a417823e
 def second_bottom(lrs, losses):
-    "Rate at the second valley"
     valleys = find_peaks(-losses, prominence=.02*(losses[0]-losses.min()))[0]
     return lrs[valleys[1]] if len(valleys)>1 else math.nan
 
-lr_rules.update(least=least, second_bottom=second_bottom)
+lr_rules.update({'least': least, 'minimum/10': tenth, 'last': last, 'second_bottom': second_bottom})
 
 # %% ../nbs/06b_writeups.ipynb #7e5ad9ef
 def _rates(lr_max, div, annihilate=1):

@@ -156,7 +156,7 @@ def random_setting(chance):
 def shot(path): return {str(o.relative_to(path)): o.read_bytes() if o.is_file() else None for o in sorted(path.rglob('*')) if '.part-' not in str(o)}
 
 def load(path):
-    with command('load'): load_run(path).model
+    with command(load): load_run(path).model
 
 def run_case(tmp, i, seed, q):
     "Puts (area, what was done, exit status, lines on standard error, fault)"

@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from cifar_hrf.models import lite_net
 from cifar_hrf.receptive_field import receptive_field
 from cifar_hrf.recipe import recipes
+import cifar_hrf.writeups, cifar_hrf.zoo # they fill `recipes`
 
 class Operations(TorchDispatchMode):
     "Notes the name of each operation, those of the backward pass included"

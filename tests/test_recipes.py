@@ -42,7 +42,7 @@ def test_options_reach_their_parts():
     assert few.opt_func(few.model.parameters()).opt.param_groups[0]['muon_lr']==.1
     a,b = [o.model[0].weight for o in (few,much)]
     assert (a.abs()>=b.abs()).all() and not a.equal(b) # the more is added, the smaller the filters
-    assert recipes['digits'].replace(width=2, loop='compile').learner(dls)._fast.what=='compile'
+    assert recipes['digits'].replace(width=2, loop='compile').learner(dls).compiled=='default'
 
 @pytest.mark.parametrize('path', sorted(results.rglob('recipe.json')), ids=lambda o: o.parent.name)
 def test_old_files(path):

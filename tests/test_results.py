@@ -1,8 +1,8 @@
 "Tables of results: intervals that can be, and evidence that is not overwritten."
 import pandas as pd, pytest
 from cifar_hrf.cli import hrf_results
-from cifar_hrf.results import read_runs
-from cifar_hrf.statistics import results_table, summarize
+from cifar_hrf.results import read_runs, run_table
+from cifar_hrf.statistics import compare, results_table, summarize
 
 runs = pd.DataFrame(dict(recipe=['high']*3+['low']*2, changed='', seed=[0,1,2,0,1], status='complete', accuracy=[.9944,.9972,.9917,.1,.7],
                          accuracy_tta=[.9944,.9972,.9917,.1,.7], tta='mirror'))
@@ -27,3 +27,12 @@ def test_runs_with_and_without_cudnn_benchmark_are_told_apart(tmp_path):
     read = read_runs(tmp_path/'runs.csv')
     assert len(results_table(read, by=['recipe','cudnn_benchmark','commit']))==2
     assert list(read).index('cudnn_benchmark')<list(read).index('commit')
+
+@pytest.mark.filterwarnings('ignore:Precision loss')
+def test_one_recipe_without_spread_is_enough_for_welch():
+    one = pd.DataFrame(dict(recipe=['some']*5+['none']*5, seed=[*range(5)]*2, accuracy=[.731,.724,.742,.728,.735]+[.7]*5))
+    assert compare(one, 'some', 'none')['p']<.01
+
+def test_unreadable_values_of_a_run_become_empty():
+    df = run_table([dict(recipe='spec', seed=k, n_params=o, accuracy=o) for k,o in enumerate(['many',.5,2**70,float('inf'),12])])
+    assert df.n_params.to_list()[:4]==[pd.NA]*4 and df.n_params[4]==12 and df.accuracy.isna().to_list()==[True]+[False]*4
