@@ -12,13 +12,6 @@ from fastai.vision.all import *
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_fscore_support
 from .core import InputError, on_screen, seeded
 
-# %% ../nbs/07_interpret.ipynb #64a67913
-def _check_history(df, *columns):
-    "Raise an `InputError` unless the history `df` has rows and all `columns`"
-    if not len(df): raise InputError('history: no rows; needs a row for each epoch, as in history.csv')
-    if missing := [o for o in columns if o not in df]:
-        raise InputError(f"history: lacks {', '.join(missing)}; needs the columns of history.csv")
-
 # %% ../nbs/07_interpret.ipynb #0590d6fe
 def _label_epochs(ax, ylabel):
     "Label the axes of a plot by epoch; add its grid and its legend"
@@ -27,66 +20,46 @@ def _label_epochs(ax, ylabel):
     ax.grid(alpha=.3)
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=8)
 
-# %% ../nbs/07_interpret.ipynb #552909a3
-def _plot_gap(ax, df):
-    "Plot clean training accuracy and shade its distance from validation accuracy"
-    x,clean,valid = df.epoch+1,df.clean_acc,df.valid_acc
-    ax.plot(x, clean, 'o-', ms=3, color='C3', label='training (clean)')
-    gap = clean.iloc[-1]-valid.iloc[-1]
-    ax.fill_between(x, clean, valid, color='C3', alpha=.12, label=f'gap, last {gap:.4f}')
-
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
 def plot_curves(
     df:pd.DataFrame, # History with one row per epoch, as in history.csv
 ) -> plt.Figure: # Three plots side by side
     "Plot loss, accuracy and learning rate of the history `df` by epoch"
-    _check_history(df, 'epoch', 'train_loss', 'train_acc', 'valid_loss', 'valid_acc', 'lr')
     fig,axs = plt.subplots(1, 3, figsize=(11,3), constrained_layout=True)
     x = df.epoch+1
     for ax,k in zip(axs, ('loss','acc')):
         valid = df[f'valid_{k}']
         ax.plot(x, df[f'train_{k}'], 'o-', ms=3, label='training (augmented)')
         ax.plot(x, valid, 'o-', ms=3, label=f'validation, last {valid.iloc[-1]:.4f}')
-    if 'clean_acc' in df: _plot_gap(axs[1], df)
+    if 'clean_acc' in df:
+        axs[1].plot(x, df.clean_acc, 'o-', ms=3, color='C3', label='training (clean)')
+        gap = f'gap, last {(df.clean_acc-df.valid_acc).iloc[-1]:.4f}'
+        axs[1].fill_between(x, df.clean_acc, df.valid_acc, color='C3', alpha=.12, label=gap)
     axs[2].plot(x, df.lr, 'o-', ms=3, color='C2')
     for ax,label in zip(axs, ('loss','accuracy','learning rate, last step')): _label_epochs(ax, label)
     return fig
 
-# %% ../nbs/07_interpret.ipynb #5ef87cf8
-def _plot_seeds(ax, dfs, column, label):
-    "Plot the mean and range of `column` over the histories `dfs`"
-    df = pd.concat(dfs).groupby('epoch')[column].agg(['mean','min','max'])
-    last = f'last {np.mean([o[column].iloc[-1] for o in dfs]):.4f}'
-    if len(dfs)>1: last += f', mean of {len(dfs)}'
-    x = df.index+1
-    line, = ax.plot(x, df['mean'], 'o-', ms=3, label=f'{label}: {last}')
-    if len(dfs)>1: ax.fill_between(x, df['min'], df['max'], color=line.get_color(), alpha=.15)
-
 # %% ../nbs/07_interpret.ipynb #7a10c002
 def plot_runs(
-    runs:dict, # {label: history} or {label: [one history per seed]}
+    runs:dict, # {label: [history of each seed]}
 ) -> plt.Figure: # Two plots side by side
-    "Plot validation loss and accuracy of `runs` by epoch; for several seeds, their mean and range"
-    runs = {k: [o] if isinstance(o, pd.DataFrame) else list(o) for k,o in runs.items()}
-    if not (runs and all(runs.values())): raise InputError('plot_runs: no runs; needs {label: history}')
-    for df in itertools.chain(*runs.values()): _check_history(df, 'epoch', 'valid_loss', 'valid_acc')
+    "Plot validation loss and accuracy of `runs` by epoch: mean and range over the seeds"
     fig,axs = plt.subplots(1, 2, figsize=(7.5,2.8), constrained_layout=True)
     for ax,column,name in zip(axs, ('valid_loss','valid_acc'), ('validation loss','validation accuracy')):
-        for label,dfs in runs.items(): _plot_seeds(ax, dfs, column, label)
+        for label,dfs in runs.items():
+            df = pd.concat(dfs).groupby('epoch')[column].agg(['mean','min','max'])
+            last = np.mean([o[column].iloc[-1] for o in dfs])
+            line, = ax.plot(df.index+1, df['mean'], 'o-', ms=3, label=f'{label}: last {last:.4f}')
+            ax.fill_between(df.index+1, df['min'], df['max'], color=line.get_color(), alpha=.15)
         _label_epochs(ax, name)
-    axs[0].set_yscale('log')
-    axs[0].yaxis.set(major_locator=plt.LogLocator(subs=(1,2,5)), major_formatter='{x:g}', minor_formatter='')
     return fig
 
 # %% ../nbs/07_interpret.ipynb #771fb335
 def _check_preds(preds, targs):
-    "Return `preds` and `targs` as tensors on the CPU, or raise an `InputError` if they do not fit"
+    "Return `preds` and `targs` as plain tensors on the CPU"
     preds,targs = [torch.as_tensor(o).as_subclass(Tensor).detach().cpu() for o in (preds,targs)]
     if preds.ndim!=2 or not ((preds>=0).all() and ((preds.float().sum(1)-1).abs()<.01).all()):
         raise InputError(f'preds of shape {tuple(preds.shape)}: needs probabilities [n,classes], not logits')
-    n,c = preds.shape
-    if targs.shape!=(n,) or not ((0<=targs) & (targs<c)).all():
-        raise InputError(f'targs: needs one label from 0 to {c-1} for each of {n} predictions')
     return preds.float(),targs.long()
 
 # %% ../nbs/07_interpret.ipynb #7a10c008
@@ -121,27 +94,20 @@ def from_learner(cls:ImageInterpretation,
         preds,targs,losses = learn.get_preds(dl=dl, with_loss=True, act=act, reorder=False, cbs=cbs)
     return cls(learn, dl, losses, preds, targs, act)
 
-# %% ../nbs/07_interpret.ipynb #023df179
-def _by_confidence(preds, targs):
-    "List all images, the most confident prediction first"
-    preds,targs = _check_preds(preds, targs)
-    confidence,predicted = preds.max(1)
-    df = pd.DataFrame(dict(index=range(len(preds)), actual=targs, predicted=predicted, confidence=confidence))
-    return df.sort_values('confidence', ascending=False, ignore_index=True, kind='stable')
-
 # %% ../nbs/07_interpret.ipynb #1790bb1c
 def misclassified(
     preds:Tensor, # Probabilities [n,classes]
     targs:Tensor, # Labels [n]
 ) -> pd.DataFrame: # Columns index (of the image), actual, predicted, confidence
     "List the images whose prediction in `preds` is not the label in `targs`, most confident first"
-    return _by_confidence(preds, targs).query('actual!=predicted').reset_index(drop=True)
+    preds,targs = _check_preds(preds, targs)
+    confidence,predicted = preds.max(1)
+    df = pd.DataFrame(dict(index=range(len(preds)), actual=targs, predicted=predicted, confidence=confidence))
+    return df[df.actual!=df.predicted].sort_values('confidence', ascending=False, ignore_index=True, kind='stable')
 
 # %% ../nbs/07_interpret.ipynb #261f6424
 @patch
-def misclassified(self:ImageInterpretation) -> pd.DataFrame:
-    "List the wrongly classified images, most confident first"
-    return misclassified(self.preds, self.targs)
+def misclassified(self:ImageInterpretation) -> pd.DataFrame: return misclassified(self.preds, self.targs)
 
 # %% ../nbs/07_interpret.ipynb #1103e08c
 def _read_images(dl, idxs):
@@ -153,9 +119,7 @@ def images(self:ImageInterpretation, idxs): return _read_images(self.dl, idxs)
 
 # %% ../nbs/07_interpret.ipynb #b1c231ab
 @patch
-def inputs(self:ImageInterpretation,
-    idxs:list, # Indices of images
-) -> Tensor: # [n,c,h,w], on the device of the loader
+def inputs(self:ImageInterpretation, idxs:list) -> Tensor: # [n,c,h,w], on the device of the loader
     "Stack the images `idxs` as the model takes them"
     with _no_augment(self.dl):
         dl = self.dl.new(n=len(idxs), get_idxs=lambda: idxs, num_workers=0)
@@ -185,16 +149,14 @@ def plot_misclassified(
     targs:Tensor, # Labels [n]
     n:int=25, # Largest number of images
 ) -> plt.Figure: # Rows of five images
-    "Show the `n` most confident mistakes, or the least confident answers if there are no mistakes"
+    "Show the `n` most confident mistakes"
     df = misclassified(preds, targs)
     title = f'{len(df)} of {len(preds)} wrong'
     if len(df)>n: title += f', the {n} most confident'
-    if not len(df): df,title = _by_confidence(preds, targs)[::-1],f'{title}; the least confident'
     return plot_errors(dl, df, n, title)
 
 @patch
-def plot_misclassified(self:ImageInterpretation, n=25):
-    return plot_misclassified(self.dl, self.preds, self.targs, n)
+def plot_misclassified(self:ImageInterpretation, n=25): return plot_misclassified(self.dl, self.preds, self.targs, n)
 
 # %% ../nbs/07_interpret.ipynb #2fd19f9d
 def plot_confusion(
@@ -203,38 +165,27 @@ def plot_confusion(
     vocab, # Class names
 ) -> plt.Figure: # A table of counts
     "Plot the number of images by actual class (rows) and predicted class (columns)"
-    preds,targs = _check_preds(preds, targs)
     fig,ax = plt.subplots(figsize=(6,6), constrained_layout=True)
     ConfusionMatrixDisplay.from_predictions(targs, preds.argmax(1), labels=range(len(vocab)), display_labels=vocab,
                                             ax=ax, cmap='Blues', colorbar=False, xticks_rotation='vertical')
-    ax.set(xlabel='predicted', ylabel='actual')
     return fig
 
 # %% ../nbs/07_interpret.ipynb #771fe0a8
 @patch
-def confusion_matrix(self:ImageInterpretation) -> np.ndarray:
-    "Count images by actual class (rows) and predicted class (columns)"
+def confusion_matrix(self:ImageInterpretation) -> np.ndarray: # Rows: actual class, columns: predicted class
     return confusion_matrix(self.targs, self.preds.argmax(1), labels=range(len(self.vocab)))
 
 # %% ../nbs/07_interpret.ipynb #7a10c016
 @patch
-def per_class(self:ImageInterpretation
-) -> pd.DataFrame: # One row per class: n, accuracy, precision, f1, taken_for, times
+def per_class(self:ImageInterpretation) -> pd.DataFrame: # One row per class: precision, accuracy, f1, n
     "Measure how well each class is recognized; NaN where there is nothing to count"
-    labels,predicted = range(len(self.vocab)),self.preds.argmax(1)
-    precision,recall,f1,n = precision_recall_fscore_support(
-        self.targs, predicted, labels=labels, zero_division=np.nan)
-    wrong = self.confusion_matrix()
-    np.fill_diagonal(wrong, 0)
-    taken_for = [self.vocab[i] if row.any() else '' for i,row in zip(wrong.argmax(1), wrong)]
-    return pd.DataFrame(dict(n=n, accuracy=recall, precision=precision, f1=f1, taken_for=taken_for,
-                             times=wrong.max(1)), index=pd.Index(self.vocab, name='class'))
+    scores = precision_recall_fscore_support(self.targs, self.preds.argmax(1), labels=range(len(self.vocab)),
+                                             zero_division=np.nan)
+    return pd.DataFrame(dict(zip(('precision','accuracy','f1','n'), scores)), index=pd.Index(self.vocab, name='class'))
 
 # %% ../nbs/07_interpret.ipynb #7a10c020
 @patch
-def reliability(self:ImageInterpretation,
-    bins:int=15, # Number of bins between 0 and 1
-) -> pd.DataFrame: # One row per bin that has images: n, confidence (mean), accuracy, error
+def reliability(self:ImageInterpretation, bins:int=15) -> pd.DataFrame: # One row per bin that has images
     "Compare confidence with accuracy; `error` adds up to the calibration error (Guo et al. 2017, eq. 3)"
     confidence,predicted = self.preds.double().max(1)
     df = pd.DataFrame(dict(confidence=confidence.clamp(max=1), right=predicted==self.targs))
@@ -244,20 +195,16 @@ def reliability(self:ImageInterpretation,
 
 # %% ../nbs/07_interpret.ipynb #56764ae1
 @patch
-def plot_reliability(self:ImageInterpretation,
-    bins:int=15, # Number of bins between 0 and 1
-) -> plt.Figure: # Two plots, one above the other
-    "Plot accuracy by confidence, and below it the number of images"
+def plot_reliability(self:ImageInterpretation, bins:int=15) -> plt.Figure:
+    "Plot accuracy by confidence, in `bins` of equal width"
     df,w = self.reliability(bins),1/bins
     x,gap = (df.index+.5)*w,df.confidence-df.accuracy
-    fig,(top,low) = plt.subplots(2, 1, figsize=(4,4.5), height_ratios=(3,1), sharex=True, constrained_layout=True)
-    top.bar(x, df.accuracy, w, edgecolor='white', label='accuracy')
-    top.bar(x, gap, w, df.accuracy, facecolor='none', edgecolor='C3', hatch='////', label='gap to the confidence')
-    top.plot([0,1], [0,1], 'k--', lw=1)
-    top.set(ylim=(0,1.02), ylabel='accuracy', title=f'expected calibration error {df.error.sum():.3f}')
-    top.legend(fontsize=8, loc='upper left')
-    low.bar(x, df.n, w, color='gray', edgecolor='white')
-    low.set(xlim=(0,1), xlabel='confidence', ylabel='images')
+    fig,ax = plt.subplots(figsize=(4,3.6), constrained_layout=True)
+    ax.bar(x, df.accuracy, w, edgecolor='white', label='accuracy')
+    ax.bar(x, gap, w, df.accuracy, facecolor='none', edgecolor='C3', hatch='////', label='gap to the confidence')
+    ax.plot([0,1], [0,1], 'k--', lw=1)
+    ax.set(ylim=(0,1.02), xlabel='confidence', ylabel='accuracy', title=f'calibration error {df.error.sum():.3f}')
+    ax.legend(fontsize=8, loc='upper left')
     return fig
 
 # %% ../nbs/07_interpret.ipynb #7a10c031
@@ -268,7 +215,6 @@ def shared_errors(
 ) -> pd.DataFrame: # Columns index, actual, predicted (most often), wrong, agree (runs), confidence (mean)
     "List the images that `at_least` this many runs get wrong; most runs first, then most confident"
     runs = [misclassified(o, targs) for o in preds]
-    if not runs: raise InputError('shared_errors: no runs; needs the predictions of one or more')
     df = pd.concat(runs).groupby('index').agg(
         actual=('actual','first'), predicted=('predicted', lambda o: o.mode().iloc[0]),
         wrong=('predicted','size'), agree=('predicted', lambda o: o.value_counts().iloc[0]),

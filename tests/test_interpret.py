@@ -35,9 +35,6 @@ def test_runs_of_different_length():
     line, = plot_runs({'spec': [history(.2,.4,.6), history(.4,.6)]}).axes[1].lines
     np.testing.assert_allclose(line.get_ydata(), [.3,.5,.6])
 
-def test_run_without_histories():
-    with pytest.raises(InputError, match='no runs'): plot_runs({'spec': []})
-
 def test_loaders_agree(learn, interp):
     "Files and memory, shuffled or not, give the same predictions in the order of the data set"
     dls = cifar_dls('digits', bs=100, valid=.3, cutout=0, num_workers=0)
@@ -76,19 +73,12 @@ def test_random_state_stays(learn, interp):
 def test_no_probabilities(interp, bad):
     with pytest.raises(InputError, match='needs probabilities'): misclassified(bad(interp.preds), interp.targs)
 
-@pytest.mark.parametrize('bad', [lambda t: t[:-1], lambda t: t+9, lambda t: t-1])
-def test_other_labels(interp, bad):
-    with pytest.raises(InputError, match='one label from 0 to 9 for each of 432'):
-        misclassified(interp.preds, bad(interp.targs))
-
 def test_no_mistakes(interp):
-    targs,vocab = interp.targs,interp.vocab
-    preds = F.one_hot(targs, 10)*.5+.05
-    preds[7] = F.one_hot(targs[7], 10)*.2+.08
-    fig = plot_misclassified(interp.dl, preds, targs, n=4)
-    assert fig._suptitle.get_text()=='0 of 432 wrong; the least confident'
-    assert fig.axes[0].get_title()==f'{vocab[targs[7]]} → {vocab[targs[7]]}\n28%'
-    assert shared_errors([preds], targs).shape==(0,6)
+    preds = F.one_hot(interp.targs, 10)*.5+.05
+    fig = plot_misclassified(interp.dl, preds, interp.targs, n=4)
+    assert fig._suptitle.get_text()=='0 of 432 wrong'
+    assert not any(ax.images for ax in fig.axes)
+    assert shared_errors([preds], interp.targs).shape==(0,6)
 
 def test_reliability_by_definition(interp):
     rel,confidence,right = interp.reliability(10),interp.preds.max(1)[0],interp.preds.argmax(1)==interp.targs
