@@ -1,12 +1,12 @@
 "Everything a user types: `from cifar_hrf.all import *`. Written by hand; import anything else from its module."
 from fastai.vision.all import *
 from cifar_hrf.core import InputError
-from cifar_hrf.source import CIFAR10_CLASSES, cifar_path, data_path, digits_path, image_files, image_stats
+from cifar_hrf.source import CIFAR10_CLASSES, cifar_path, data_path, digits_path, image_files, image_stats, known_stats
 from cifar_hrf.transforms import CutOut, FlipLR, NormalizeImage, PadCrop
 from cifar_hrf.loaders import cifar_block, cifar_dls
 from cifar_hrf.resident import clean_batches, resident
 from cifar_hrf.layers import GhostBatchNorm, Residual, activations, conv_block, dirac_, norms, whiten_
-from cifar_hrf.models import conv_macs, custom_resnet, lite_net, models, plot_network, resnet56
+from cifar_hrf.models import conv_macs, custom_resnet, leaf_layers, lite_net, models, plot_network, resnet56
 from cifar_hrf.schedule import one_cycle, schedules
 from cifar_hrf.lr_range import LRRangeTest, lr_rules
 from cifar_hrf.callbacks import BFloat16, EMA, History, RunProgress, StopDiverged, TTA

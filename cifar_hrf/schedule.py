@@ -102,8 +102,11 @@ def state_dict(self:PhaseScheduler): return self.hps
 def load_state_dict(self:PhaseScheduler, d): self.hps.update(d)
 
 # %% ../nbs/04_schedule.ipynb #d1ce0d88
-def _check_cycle(n_epochs, last, peak, top, shape, grid, **lrs):
+def _check_cycle(n_epochs, annihilate_epochs, floor_epochs, peak, top, shape, grid, **lrs):
     one_of(('cos','linear'), shape=shape); one_of(_grids, grid=grid)
+    if annihilate_epochs and floor_epochs:
+        raise InputError('one_cycle: give annihilate_epochs or floor_epochs, not both')
+    last = annihilate_epochs + floor_epochs
     if not 0<=peak<=1-last/n_epochs:
         raise InputError(f'one_cycle: pct_start={peak:g}: needs the peak within the {n_epochs-last:g} epochs of the cycle')
     for k,v in lrs.items():
@@ -124,13 +127,11 @@ def one_cycle(
     grid:str='fastai' # 'fastai', 'torch' or 'dawn'
 ) -> PhaseScheduler: # a callback for `fit`
     "The one-cycle policy (Smith 2018, arXiv 1803.09820): LRMIN → LRMAX → LRMIN, and a last phase if asked for"
-    if annihilate_epochs and floor_epochs:
-        raise InputError('one_cycle: give annihilate_epochs or floor_epochs, not both')
     last = annihilate_epochs or floor_epochs
     top = lr_max.stop if isinstance(lr_max, slice) else np.atleast_1d(lr_max).tolist()[-1]
     peak = pct_start if peak_epoch is None else peak_epoch/n_epochs
     if lr_final is None: lr_final = lr_min/100 if annihilate_epochs else lr_min
-    _check_cycle(n_epochs, last, peak, top, shape, grid, lr_min=lr_min, lr_final=lr_final)
+    _check_cycle(n_epochs, annihilate_epochs, floor_epochs, peak, top, shape, grid, lr_min=lr_min, lr_final=lr_final)
     if not last: return PhaseScheduler(n_epochs, [peak,1.], [lr_min,top,lr_final], moms, shape, grid, lr_max)
     ends,turn = [peak, 1-last/n_epochs, 1.], lr_min if annihilate_epochs else lr_final
     return PhaseScheduler(n_epochs, ends, [lr_min,top,turn,lr_final], moms and [*moms, moms[-1]], shape, grid, lr_max)
@@ -144,7 +145,6 @@ def _cycle(r):
 # %% ../nbs/04_schedule.ipynb #49b7ea7c
 def _divide_by_ten(r):
     a,b,c = r.lr_max, r.lr_max/10, r.lr_max/100
-    moms = r.moms and [r.moms[0]]*6
-    return PhaseScheduler(r.epochs, [.5,.5,.75,.75,1.], [a,a,b,b,c,c], moms, 'linear', r.grid)
+    return PhaseScheduler(r.epochs, [.5,.5,.75,.75,1.], [a,a,b,b,c,c], r.moms and [r.moms[0]]*6, 'linear', r.grid)
 
 schedules = dict(cos=_cycle, linear=_cycle, step=_divide_by_ten)

@@ -40,8 +40,10 @@ class Checkpoint(Callback):
 
 # %% ../nbs/08a_train.ipynb #50226752
 def _stateful(learn):
-    objects = learn.model,learn.opt,getattr(learn, 'scaler', None),*learn.dls.train.after_batch.fs,*learn.cbs
-    return {f'{i} {type(o).__name__}': o for i,o in enumerate(objects) if hasattr(type(o), 'load_state_dict')}
+    others = getattr(learn, 'scaler', None),*learn.dls.train.after_batch.fs,*learn.cbs
+    # by type: a callback looks up what it lacks in its learner
+    objects = [learn.model, learn.opt, *(o for o in others if hasattr(type(o), 'load_state_dict'))]
+    return {f'{i} {type(o).__name__}': o for i,o in enumerate(objects)}
 
 # %% ../nbs/08a_train.ipynb #17788f6c
 def _plain(o): return o.tolist() if isinstance(o, (np.ndarray,np.generic)) else o

@@ -6,15 +6,13 @@
 __all__ = ['PerImageTransform', 'PadCrop', 'FlipLR', 'CutOut', 'NormalizeImage']
 
 # %% ../nbs/01_transforms.ipynb #5a8b284c
+import functools
 from fastai.vision.all import *
 from .core import InputError, check_int
 
 # %% ../nbs/01_transforms.ipynb #f4c303e8
 def _apply_to_batch(t, x):
-    "Call `t.apply` on the batch `x` as a plain tensor, and return the result in the type of `x`"
-    if x.ndim!=4:
-        raise InputError(f'{type(t).__name__}: needs a batch of images [b,c,h,w], not {tuple(x.shape)}; '
-                         'use it in batch_tfms')
+    if x.ndim!=4: raise InputError(f'{type(t).__name__}: needs a batch of images [b,c,h,w]; use it in batch_tfms')
     return t.apply(x.as_subclass(Tensor)).as_subclass(type(x))
 
 # %% ../nbs/01_transforms.ipynb #7a00000c
@@ -51,31 +49,23 @@ class PadCrop(PerImageTransform):
         store_attr('pad,mode')
 
 # %% ../nbs/01_transforms.ipynb #7a000017
-@patch
-def _shifted(self:PadCrop, x, dim, cropped):
-    "Indices along `dim` after a random shift of each `cropped` image of `x` [b,pixels]"
-    n = x.shape[dim]
-    if self.mode=='reflect' and self.pad>=n:
-        raise InputError(f'PadCrop pad={self.pad}: reflection needs less than the image has, {n}')
-    shift = torch.randint(-self.pad, self.pad+1, (len(x),1), device=x.device)
-    return torch.arange(n, device=x.device) + shift*cropped
+def _shifted(pad, x, dim, cropped): # indices along `dim` of each image, shifted if `cropped` [b,pixels]
+    shift = torch.randint(-pad, pad+1, (len(x),1), device=x.device)
+    return torch.arange(x.shape[dim], device=x.device) + shift*cropped
 
 # %% ../nbs/01_transforms.ipynb #7a00001a
-@patch
-def _fold(self:PadCrop, i, n):
-    "Map the indices `i` into an image of `n` pixels"
-    if self.mode=='reflect': return n-1-(n-1-i.abs()).abs()
-    return i.clamp(0, n-1)
+def _fold(i, n, mode): return n-1-(n-1-i.abs()).abs() if mode=='reflect' else i.clamp(0, n-1)
 
 # %% ../nbs/01_transforms.ipynb #7a00001d
 @patch
 def apply(self:PadCrop, x, flip=None):
     "Crop the batch `x` [b,c,h,w]; also mirror the images that `flip` draws"
     b,c,h,w = x.shape
+    if self.mode=='reflect' and self.pad>=min(h, w): raise InputError(f'PadCrop pad={self.pad}: too large to reflect')
     cropped = self.draw(x)[:,0,0] if self.p<1 else True
-    rows,cols = self._shifted(x, 2, cropped),self._shifted(x, 3, cropped)
+    rows,cols = [_shifted(self.pad, x, dim, cropped) for dim in (2,3)]
     if flip: cols = torch.where(flip.draw(x)[:,0,0], cols.flip(1), cols)
-    i,j = self._fold(rows, h),self._fold(cols, w)
+    i,j = _fold(rows, h, self.mode),_fold(cols, w, self.mode)
     idxs = (i[:,:,None]*w + j[:,None]).view(b,1,h*w).expand(b,c,h*w)
     y = x.reshape(b,c,h*w).gather(2, idxs).view(b,c,h,w)
     if self.mode!='constant': return y
@@ -103,10 +93,8 @@ def apply(self:FlipLR, x): return torch.where(self.draw(x), x.flip(-1), x)
 # %% ../nbs/01_transforms.ipynb #7a00002a
 @patch
 def draw(self:FlipLR, x):
-    "The images of the batch `x` to mirror [b,1,1,1]"
     if not self.alternate: return PerImageTransform.draw(self, x)
-    if self.batch is None:
-        raise InputError('FlipLR alternate=True: needs to know which images it gets; use resident loaders')
+    if self.batch is None: raise InputError('FlipLR alternate=True: use resident loaders')
     n,idxs = self.batch
     return self.masks[n][idxs].view(-1,1,1,1)
 
@@ -114,7 +102,6 @@ def draw(self:FlipLR, x):
 @patch
 @contextmanager
 def epoch(self:FlipLR, n, device):
-    "Context of an epoch over a data set of `n` images"
     mask = self.masks[n] if n in self.masks else torch.rand(n, device=device)<self.p
     self.masks[n] = mask.to(device) # a checkpoint has it on the CPU
     try:
@@ -138,33 +125,23 @@ class CutOut(PerImageTransform):
         n=1, # squares in an image, or a pair: least and most; they may overlap
         p:float=1., # probability for each image
         fill=0., # normalized value, or one for each channel; 'image': the mean of the image itself
-        overhang:bool=False, # may a square reach over the border?
         **kwargs # passed to `RandTransform`
     ):
         self.low,self.high = n if is_listy(n) else (n,n)
         check_int('CutOut ', 1, size=size, n=self.low)
-        check_int('CutOut ', self.low, n=self.high)
         super().__init__(p, **kwargs)
-        store_attr('size,n,fill,overhang')
-        self.tensors = {} # (device, dtype) -> `fill` as a tensor
+        store_attr('size,n,fill')
 
 # %% ../nbs/01_transforms.ipynb #7a000036
-@patch
-def _ranges(self:CutOut, x, dim):
-    "For each image and square, True for the pixels along `dim` that the square covers [b,n,pixels]"
-    length = x.shape[dim]
-    if self.overhang:       low,high = -(self.size//2),length-self.size//2
-    elif self.size<=length: low,high = 0,length-self.size+1
-    else: raise InputError(f'CutOut size={self.size}: larger than the image, {length}')
-    start = torch.randint(low, high, (len(x),self.high,1), device=x.device)
-    i = torch.arange(length, device=x.device)
-    return (i>=start) & (i<start+self.size)
+def _ranges(x, dim, size, n): # True for the pixels along `dim` that each of `n` squares covers [b,n,pixels]
+    i = torch.arange(x.shape[dim], device=x.device)
+    start = torch.randint(len(i)-size+1, (len(x),n,1), device=x.device)
+    return (i>=start) & (i<start+size)
 
 # %% ../nbs/01_transforms.ipynb #7a000039
 @patch
-def _holes(self:CutOut, x):
-    "1 for the pixels of `x` to hide, 0 for the others [b,1,h,w]"
-    rows,cols = self._ranges(x, 2),self._ranges(x, 3)
+def _holes(self:CutOut, x): # 1 for the pixels of `x` to hide, 0 for the others [b,1,h,w]
+    rows,cols = [_ranges(x, dim, self.size, self.high) for dim in (2,3)]
     if self.low<self.high:
         count = torch.randint(self.low, self.high+1, (len(x),1,1), device=x.device)
         rows = rows & (torch.arange(self.high, device=x.device)[:,None]<count)
@@ -173,27 +150,22 @@ def _holes(self:CutOut, x):
     return holes.amax(1, keepdim=True) if self.high>1 else holes
 
 # %% ../nbs/01_transforms.ipynb #7a00003c
+@functools.cache
+def _as_pixel(fill, dtype, device): return torch.tensor(fill, dtype=dtype, device=device).view(1,-1,1,1)
+
+# %% ../nbs/01_transforms.ipynb #7a00003f
 def _image_means(x): # [b,c,1,1]
     if x.is_floating_point(): return x.mean((2,3), keepdim=True)
     return x.float().mean((2,3), keepdim=True).round().to(x.dtype)
 
-# %% ../nbs/01_transforms.ipynb #7a00003f
-@patch
-def _values(self:CutOut, x):
-    "Values that fill the holes of `x` [b or 1,c or 1,1,1]"
-    if self.fill=='image': return _image_means(x)
-    key = x.device,x.dtype
-    if key not in self.tensors:
-        self.tensors[key] = torch.as_tensor(self.fill, dtype=x.dtype, device=x.device).view(1,-1,1,1)
-    return self.tensors[key]
-
 # %% ../nbs/01_transforms.ipynb #7a000042
 @patch
 def apply(self:CutOut, x, inplace=False):
-    "Hide squares of the batch `x` [b,c,h,w]; `inplace`: may `x` be overwritten?"
+    if self.size>min(x.shape[2:]): raise InputError(f'CutOut size={self.size}: larger than the image')
     holes = self._holes(x)
-    if not (isinstance(self.fill, Real) and self.fill==0): return torch.where(holes>0, self._values(x), x)
-    return (x.mul_ if inplace else x.mul)((1-holes).to(x.dtype))
+    if self.fill==0: return (x.mul_ if inplace else x.mul)((1-holes).to(x.dtype))
+    values = _image_means(x) if self.fill=='image' else _as_pixel(tuple(L(self.fill)), x.dtype, x.device)
+    return torch.where(holes>0, values, x)
 
 # %% ../nbs/01_transforms.ipynb #557dfa77
 class NormalizeImage(DisplayedTransform):

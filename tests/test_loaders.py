@@ -22,7 +22,7 @@ norm = Normalize.from_stats(*known_stats['cifar10'], cuda=False)
     [], [norm], [IntToFloatTensor(div=127.), norm],
     [PadCrop(), FlipLR(), IntToFloatTensor(), norm, CutOut(4, n=(1,3), p=.5)],
     [PadCrop(mode='constant'), FlipLR(order=101), IntToFloatTensor(), norm, CutOut(4, fill='image')],
-    [PadCrop(2, 'edge', p=.5), CutOut(9, overhang=True)],
+    [PadCrop(2, 'edge', p=.5), CutOut(9)],
     [CutOut(4, fill=(1,2,3), order=4), PadCrop(2, 'edge')],
     [FlipLR(), IntToFloatTensor(), NormalizeImage()],
     [PadCrop(), FlipLR(), IntToFloatTensor(), Darker(), norm, CutOut(4)],
