@@ -129,9 +129,7 @@ def schedule(self:Recipe) -> PhaseScheduler:
 
 # %% ../nbs/06_recipe.ipynb #67f1a77c
 @patch
-def replace(self:Recipe, **fields) -> Recipe:
-    "The same recipe with other `fields`"
-    return Recipe(**dict(self, **fields))
+def replace(self:Recipe, **fields) -> Recipe: return Recipe(**dict(self, **fields))
 
 # %% ../nbs/06_recipe.ipynb #f11c250e
 @patch
@@ -165,6 +163,8 @@ def build_model(self:Recipe,
     size:tuple # (height, width) of the images
 ) -> nn.Module: # untrained
     "The network of the recipe"
+    for k,most in dict(pad=min(size)-1, cutout=min(size)).items():
+        if getattr(self, k)>most: raise InputError(f'{k}={getattr(self, k)}: too large for {size[1]}×{size[0]} pixels')
     build = models[self.model]
     model = build(n_out, **_taken_by(build, dict(self, size=size)))
     return dirac_(model) if self.init=='dirac' else model
