@@ -3,7 +3,8 @@ import json, sys, pytest, torch
 from pathlib import Path
 from torch import nn
 import cifar_hrf.runs
-from cifar_hrf.all import cifar_dls, hrf_learner, hrf_train, keep_memory, resident, train, tuned_convolutions
+from cifar_hrf.all import cifar_dls, hrf_learner, hrf_train, keep_memory, resident, train
+from cifar_hrf.fast import tuned_convolutions
 
 def rss(): return int(Path('/proc/self/statm').read_text().split()[1])*4096/2**20 # MB in memory
 

@@ -1,7 +1,7 @@
 "What a page should not do to a run: fill the disk, start two at once, stop it at odd moments, hide the compiler."
 import contextlib, io, multiprocessing, os, shutil, signal, sys
 import pytest, torch
-from fastai.vision.all import Callback, Path
+from fastai.vision.all import Callback, Path, fastai_cfg
 from safetensors.torch import load_file
 from cifar_hrf.callbacks import History
 from cifar_hrf.cli import hrf_train
@@ -20,7 +20,9 @@ def same(a, b):
 
 def run_command(log, out, home, largest):
     "`hrf_train` in a home of its own, or on a disk that takes no file of more than `largest` bytes"
-    if home: os.environ['FASTAI_HOME'] = str(home)
+    if home:
+        os.environ['FASTAI_HOME'] = str(home)
+        fastai_cfg.cache_clear() # the parent process may have read it
     if largest:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest,)*2)
