@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_int', 'on_screen', 'show_progress', 'atomic_write', 'write_file', 'save_figure', 'seeded',
-           'dls_device', 'autocast_kept', 'evaluating', 'on_signals']
+           'dls_device', 'autocast_kept', 'evaluating', 'cpu_name', 'on_signals']
 
 # %% ../nbs/00_core.ipynb #4ecde01c
-import errno, signal, sys, tempfile, threading
+import errno, platform, signal, sys, tempfile, threading
 from numbers import Integral
 from fastai.vision.all import *
 from fastprogress.fastprogress import ProgressBar, progress_bar
@@ -39,6 +39,7 @@ def _sync(path):
 
 @contextmanager
 def atomic_write(dest:str|Path): # temporary path to write the file or folder to
+    "Write the file or folder `dest` to a temporary path, then rename it, so that nobody meets half of it"
     dest = Path(dest)
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -52,16 +53,19 @@ def atomic_write(dest:str|Path): # temporary path to write the file or folder to
 
 # %% ../nbs/00_core.ipynb #275c3f40
 def write_file(path, content):
+    "Write text or bytes to `path` atomically"
     if isinstance(content, str): content = content.encode(errors='backslashreplace')
     with atomic_write(path) as f: f.write_bytes(content)
 
 def save_figure(path, fig):
+    "Save the figure `fig` as PNG to `path` atomically, and close it"
     with atomic_write(path) as f: fig.savefig(f, dpi=110, format='png')
     plt.close(fig)
 
 # %% ../nbs/00_core.ipynb #70d31474
 @contextmanager
 def seeded(seed:int=42): # of the block; restores all random states after it
+    "Run a block with random numbers from `seed`"
     mac = torch.random.fork_rng(device_type='mps', enabled=torch.backends.mps.is_available())
     with mac, no_random(seed, reproducible=False): yield
 
@@ -71,6 +75,7 @@ def dls_device(dls): return torch.device(getattr(dls, 'device', default_device()
 # %% ../nbs/00_core.ipynb #0a973c4b
 @contextmanager
 def autocast_kept(): # restores autocast after the block
+    "Restore autocast after a block, even if it is interrupted"
     was = {o: (torch.is_autocast_enabled(o), torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
     try: yield
     finally:
@@ -83,15 +88,23 @@ def autocast_kept(): # restores autocast after the block
 # %% ../nbs/00_core.ipynb #e76e589e
 @contextmanager
 def evaluating(model, hooks=()): # restores the mode of each module after the block, and removes `hooks`
+    "Put `model` into evaluation mode for a block"
     modes = {m: m.training for m in model.modules()}
     try: yield model.eval()
     finally:
         for m,training in modes.items(): m.training = training
         for h in hooks: h.remove()
 
+# %% ../nbs/00_core.ipynb #42f3322a
+def cpu_name() -> str:
+    "Name of the processor, as its maker spells it"
+    info = Path('/proc/cpuinfo').read_text() if platform.system()=='Linux' else ''
+    return [*re.findall(r'model name\s*: (.*)', info), platform.processor() or platform.machine()][0]
+
 # %% ../nbs/00_core.ipynb #d7782268
 @contextmanager
 def on_signals(f, *signals): # by default SIGINT and SIGTERM
+    "Call `f` in place of the usual reaction to `signals` during a block"
     main = threading.current_thread() is threading.main_thread()
     old = [(o, signal.signal(o, f)) for o in signals or (signal.SIGINT,signal.SIGTERM) if main]
     try: yield

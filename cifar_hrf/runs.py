@@ -32,11 +32,6 @@ def _commit():
     if not git('ls-files', '__init__.py'): return dict(commit=None, dirty=None) # installed, not a checkout
     return dict(commit=git('rev-parse', 'HEAD'), dirty=bool(git('status', '--porcelain', '--untracked-files=no')))
 
-# %% ../nbs/08_runs.ipynb #42f3322a
-def _cpu_name():
-    info = Path('/proc/cpuinfo').read_text() if platform.system()=='Linux' else ''
-    return [*re.findall(r'model name\s*: (.*)', info), platform.processor() or platform.machine()][0]
-
 # %% ../nbs/08_runs.ipynb #eed8d50c
 def _tf32(o): # `allow_tf32` raises once somebody has set `fp32_precision`
     return o.fp32_precision=='tf32' if hasattr(o, 'fp32_precision') else o.allow_tf32
@@ -48,7 +43,7 @@ def environment(device:torch.device, seed:int) -> dict:
     gpu = torch.cuda.get_device_name(device) if device.type=='cuda' else None
     cudnn,matmul = torch.backends.cudnn,torch.backends.cuda.matmul
     return dict(**versions, python=platform.python_version(), cuda=gpu and torch.version.cuda, **_commit(),
-                os=platform.system(), cpu=_cpu_name(), threads=torch.get_num_threads(), device=device.type, gpu=gpu,
+                os=platform.system(), cpu=cpu_name(), threads=torch.get_num_threads(), device=device.type, gpu=gpu,
                 deterministic=torch.are_deterministic_algorithms_enabled(), cudnn_benchmark=cudnn.benchmark,
                 cudnn_tf32=_tf32(getattr(cudnn, 'conv', cudnn)), matmul_tf32=_tf32(matmul),
                 seed=seed, time=datetime.now(timezone.utc).isoformat(timespec='seconds'))
