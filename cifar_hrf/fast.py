@@ -17,7 +17,8 @@ class FastWrapper(OptimWrapper):
     @property
     def hypers(self):
         keys = [(name, *k.partition('__')[::2]) for k,name in self.fwd_map.items()] # 'betas__0': item 0 of 'betas'
-        return [{name: g[k][int(i)] if i else g[k] for name,k,i in keys if g.get(k) is not None} for g in self.opt.param_groups]
+        return [{name: g[k][int(i)] if i else g[k] for name,k,i in keys if g.get(k) is not None}
+                for g in self.opt.param_groups]
 
     def set_hyper(self, k, v):
         n = len(self.opt.param_groups)
