@@ -11,12 +11,7 @@ train: $(READY)
 	$(BIN)/hrf_train $(ARGS)
 
 test: $(READY)
-	$(BIN)/python tools/check.py
-	@echo "running tests/ and the notebooks together"
-	@export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1; \
-	$(BIN)/python -m pytest -q -p no:cacheprovider tests > $(VENV)/pytest.log 2>&1 & tests=$$!; \
-	$(BIN)/nbdev_test --n_workers 2; notebooks=$$?; \
-	wait $$tests; passed=$$?; cat $(VENV)/pytest.log; exit $$((notebooks || passed))
+	$(BIN)/python tools/test.py
 	@echo "all notebooks and tests passed"
 
 # the long form of tests/test_stress.py, about half an hour

@@ -6,7 +6,7 @@
 __all__ = ['bench_groups', 'in_turn', 'StepTime', 'bench']
 
 # %% ../nbs/12_bench.ipynb #2a174843
-import io, logging, subprocess, sys
+import io, logging
 from contextlib import redirect_stdout
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -153,21 +153,6 @@ def _bench_start(b):
     with TemporaryDirectory() as d: first,(later,) = start(d),in_turn(partial(start, d), repeats=3)
     yield 'start/second', later, np.array([first]), 's'
 
-# %% ../nbs/12_bench.ipynb #65ebd4cc
-def _seconds(*args, **kwargs):
-    start = time.perf_counter()
-    res = subprocess.run([sys.executable, *map(str, args)], capture_output=True, **kwargs)
-    if res.returncode: raise InputError(f"--against: {args[0]} failed: {res.stderr.decode(errors='replace')[-200:]}")
-    return time.perf_counter()-start
-
-# %% ../nbs/12_bench.ipynb #ab4e8182
-def _bench_against(b):
-    file,train = Path(b.against).absolute(),'from cifar_hrf.cli import hrf_train; hrf_train()'
-    recipe = 'digits' if b.source=='digits' else 'record' if b.device.type=='cuda' else 'lite'
-    other = _seconds(file, cwd=file.parent)
-    with TemporaryDirectory() as d: ours = _seconds('-c', train, '--recipe', recipe, '--data', b.source, '--out', d)
-    yield f'against/{file.name}', np.array([ours]), np.array([other]), f's, whole process; ours: {recipe}'
-
 # %% ../nbs/12_bench.ipynb #b08c2009
 bench_groups = dict(loader=_bench_loaders, loop=_bench_loop, step=_bench_step, start=_bench_start)
 
@@ -181,7 +166,6 @@ def _setting(source, **kwargs):
 def bench(
     source, # 'cifar10', 'digits', or a path as in `cifar_path`
     only=tuple(bench_groups), # groups of rows
-    against=None, # Python script to time as well
     width:int=64, # of the network in loop and step
     repeats:int=5, # rounds of each measurement
     each=noop, # called with the table after each row
@@ -189,9 +173,9 @@ def bench(
     "Measure the rows of the groups `only` and print them"
     wrong = ','.join({*only}-{*bench_groups})
     if wrong or not only: raise InputError(f'--only {wrong}: needs some of {", ".join(bench_groups)}')
-    b,rows = _setting(source, against=against, width=width, repeats=repeats),[]
+    b,rows = _setting(source, width=width, repeats=repeats),[]
     print(f'{"what":31} {"ours":>12} {"other":>12} {"ratio":>8} {"low":>8} {"high":>8}  unit')
-    for row in (row for f in [_bench_against]*bool(against) + [bench_groups[o] for o in only] for row in f(b)):
+    for row in (row for o in only for row in bench_groups[o](b)):
         rows.append(_row(*row))
         print('{:31} {:12,.2f} {:12,.2f} {:8.3f} {:8.3f} {:8.3f}  {}'.format(*rows[-1].values()), flush=True)
         each(pd.DataFrame(rows))

@@ -294,10 +294,9 @@ def hrf_bench(args=None): # list of options; `None`: those of the command line
         p.add('--data', default='auto', help='cifar10, digits, or a folder as in hrf_train')
         p.add('--out', default='bench', help='folder for bench.csv (bench)')
         p.add('--only', default=','.join(bench_groups), help=f'groups of rows ({",".join(bench_groups)})')
-        p.add('--against', metavar='FILE', help='time this Python script too, beside the quickest recipe here')
         a = p.parse_args(args)
         source,file,env = _choose_source(a),Path(a.out)/'bench.csv',environment(default_device(), 0)
         facts = {k: env[k] for k in 'cpu gpu threads torch torchvision fastai commit dirty time'.split()}
         def save(df): write_file(file, df.assign(data=source_name(source), **facts).to_csv(index=False))
-        bench(source, re.findall('[^, ]+', a.only), a.against, each=save)
+        bench(source, re.findall('[^, ]+', a.only), each=save)
         print(f"\n{env['gpu'] or env['cpu']}, {env['threads']} threads; {file}")

@@ -3,7 +3,6 @@ from types import SimpleNamespace
 import pytest, torch
 from fastai.vision.all import Learner
 from cifar_hrf import bench
-from cifar_hrf.core import InputError
 from cifar_hrf.loaders import cifar_dls
 from cifar_hrf.resident import resident
 
@@ -21,17 +20,3 @@ def test_row_with_all_callbacks_of_a_recipe(monkeypatch):
     assert any(o>={'History','RunProgress','StopDiverged','EMA','Checkpoint','PhaseScheduler','StepTime'} for o in seen)
     assert rows['loop/trivial/run-ms'][1]==pytest.approx(rows['loop/trivial/fast-ms'][1]) # both beside the stock Learner
 
-@pytest.mark.parametrize('text,said', [('import sys; sys.stderr.buffer.write(b"\\xff"); sys.exit(3)','failed: \ufffd'),
-                                       ('raise SystemExit("no data")','failed: no data')])
-def test_script_that_fails(text, said, tmp_path):
-    (tmp_path/'odd.py').write_text(text)
-    with pytest.raises(InputError, match=said): bench._seconds(tmp_path/'odd.py')
-
-def test_against_runs_beside_our_recipe(tmp_path, monkeypatch):
-    started = []
-    def noted(*args, **kwargs): started.append(args); return len(started)
-    monkeypatch.setattr(bench, '_seconds', noted)
-    b = SimpleNamespace(against=tmp_path/'mine.py', source='digits', device=torch.device('cpu'))
-    what,ours,other,unit = next(bench._bench_against(b))
-    assert (what,ours,other,unit)==('against/mine.py',2,1,'s, whole process; ours: digits')
-    assert started[0]==(tmp_path/'mine.py',) and started[1][2:6]==('--recipe','digits','--data','digits')
