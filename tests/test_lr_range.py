@@ -63,9 +63,9 @@ def test_training_goes_on_as_without_a_test(loaders):
 def test_sweep_starts_from_the_state_of_the_optimizer():
     learn = resident_learner()
     with learn.no_bar(), learn.no_logging(): learn.fit(1, .01)
-    first = learn.lr_range_test(n_iter=20, end=.1).losses
+    first = learn.lr_range_test(n_iter=20, end=.1, stop=None).losses
     for o in learn.opt.opt.state.values(): o['momentum_buffer'].mul_(100)
-    assert not np.array_equal(learn.lr_range_test(n_iter=20, end=.1).losses, first)
+    assert not np.array_equal(learn.lr_range_test(n_iter=20, end=.1, stop=None).losses, first)
 
 def test_seeds_are_a_number_or_a_list():
     learn = small_learner()
