@@ -20,11 +20,11 @@ def holdout(
 ): # function from files to indices of the training and the validation images
     "Splitter of a class-folder tree that holds out the same share of each class"
     def _split(files):
-        train,test = [[i for i,f in enumerate(files) if Path(f).parts[-3]==o] for o in ('train','test')]
+        parts = [f.parts for f in files] # …, split, class, name
+        train,test = [[i for i,p in enumerate(parts) if p[-3]==o] for o in ('train','test')]
         if valid=='test' and test: return train,test
         if valid=='test': raise InputError('no images in test/ (val/ is not read; rename it), or set valid=.1')
-        labels = [parent_label(files[i]) for i in train]
-        try: return train_test_split(train, test_size=valid, stratify=labels, random_state=seed)
+        try: return train_test_split(train, test_size=valid, stratify=[parts[i][-2] for i in train], random_state=seed)
         except ValueError as e: raise InputError(f'valid={valid}: no split of {len(train)} images; {e}') from e
     return _split
 

@@ -218,7 +218,8 @@ def find_lr(
     if recipe.valid=='test': recipe = recipe.replace(valid=.1)
     with new_run_folder(out, f'{recipe.name}-find') as run:
         learn = recipe.learner(recipe.dataloaders(source, device, num_workers, fresh))
-        options = {'seeds': 3, **recipe.lr_test, **kwargs}
+        own = {k: v for k,v in recipe.lr_test.items() if k!='factor' or 'end' not in kwargs}
+        options = {'seeds': 3, **own, **kwargs}
         res = learn.lr_range_test(ratios=[recipe.bias_lr,1.] if recipe.bias_lr!=1 else None, **options)
         write_setting(run, recipe, learn, source, 0)
         _write_range(run, res, options)
