@@ -45,7 +45,8 @@ def tree_files(path:str|Path, say=False) -> dict: # {split: {class: sorted image
     if not os.path.exists(path): raise InputError(f'{path}: no such file or folder')
     if not os.path.isdir(path/'train'):
         raise InputError(f'{path}: has no folder train/; needs train/<class>/ and test/<class>/, or the official files')
-    files = {o: {c.name: _images(c) for c in _folders(path/o)} for o in ('train','test') if (path/o).is_dir()}
+    try: files = {o: {c.name: _images(c) for c in _folders(path/o)} for o in ('train','test') if (path/o).is_dir()}
+    except OSError as e: raise InputError(f'{e.filename}: cannot be read ({e.strerror}); remove or replace it') from e
     _check_classes(path, files)
     if say and (out := [f for o in files for f in _left_out(path/o)]):
         print(f'{path}: {len(out):,} images are left out, like {out[0].relative_to(path)}; move them to train/<class>/')

@@ -147,3 +147,8 @@ def test_changed_batches_are_refused_before_they_are_read(batches, tmp_path):
     (folder/'data_batch_4').unlink()
     with pytest.raises(InputError, match='data_batch_4 is not the official file'): cifar_path(folder)
     assert not (tmp_path/'evil').exists()
+
+def test_link_to_itself_among_the_images(class_folders):
+    f = class_folders()/'train/a/0.png'
+    f.unlink(); f.symlink_to(f.name)
+    with pytest.raises(InputError, match=r'0\.png: cannot be read \(Too many levels'): tree_files(f.parents[2])
