@@ -15,8 +15,8 @@ from cifar_hrf.muon import MuonSGD
 from cifar_hrf.learner import hrf_learner, nesterov, optimizers
 from cifar_hrf.recipe import Recipe, add_recipe, compare_recipes, get_recipe, list_recipes, recipes
 import cifar_hrf.zoo, cifar_hrf.writeups # they fill `recipes`
-from cifar_hrf.interpret import (ImageInterpretation, misclassified, plot_confusion, plot_curves, plot_misclassified, plot_runs,
-                                 shared_errors)
+from cifar_hrf.interpret import (ImageInterpretation, misclassified, plot_confusion, plot_curves, plot_misclassified,
+                                 plot_runs, shared_errors)
 from cifar_hrf.gradcam import gradcam
 from cifar_hrf.runs import Run, environment, load_run, read_history
 from cifar_hrf.train import find_lr, resume_run, train, train_many

@@ -18,8 +18,7 @@ def has_bf16(device) -> bool:
     device = torch.device(device)
     if device.type=='cuda': return torch.cuda.is_bf16_supported(including_emulation=False)
     amx,avx = [getattr(torch.cpu, f'_is_{o}_supported', bool)() for o in ('amx_tile','avx512_bf16')]
-    # with AVX-512 alone, an Intel CPU took 1.5 times as long as in float32
-    return device.type=='cpu' and (amx or avx and 'AMD' in cpu_name())
+    return device.type=='cpu' and (amx or avx and 'AMD' in cpu_name()) # with AVX-512 alone, Intel CPUs are slower
 
 # %% ../nbs/05_callbacks.ipynb #f7303692
 class BFloat16(Callback):

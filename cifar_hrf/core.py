@@ -64,7 +64,7 @@ def save_figure(path, fig):
 
 # %% ../nbs/00_core.ipynb #70d31474
 @contextmanager
-def seeded(seed:int=42): # of the block; restores all random states after it
+def seeded(seed:int=42): # restores all random states after the block
     "Run a block with random numbers from `seed`"
     mac = torch.random.fork_rng(device_type='mps', enabled=torch.backends.mps.is_available())
     with mac, no_random(seed, reproducible=False): yield
@@ -74,7 +74,7 @@ def dls_device(dls): return torch.device(getattr(dls, 'device', default_device()
 
 # %% ../nbs/00_core.ipynb #0a973c4b
 @contextmanager
-def autocast_kept(): # restores autocast after the block
+def autocast_kept():
     "Restore autocast after a block, even if it is interrupted"
     was = {o: (torch.is_autocast_enabled(o), torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
     try: yield
@@ -87,7 +87,7 @@ def autocast_kept(): # restores autocast after the block
 
 # %% ../nbs/00_core.ipynb #e76e589e
 @contextmanager
-def evaluating(model, hooks=()): # restores the mode of each module after the block, and removes `hooks`
+def evaluating(model, hooks=()): # afterwards restores the mode of each module, and removes `hooks`
     "Put `model` into evaluation mode for a block"
     modes = {m: m.training for m in model.modules()}
     try: yield model.eval()

@@ -14,10 +14,7 @@ from .core import InputError
 activations = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
 
 # %% ../nbs/03_layers.ipynb #0c6dd708
-def one_of(
-    choices, # names that are allowed
-    **options # one or more options and their values
-):
+def one_of(choices, **options): # option=value, one or more
     "Raise `InputError` if one of `options` is not among `choices`"
     for k,v in options.items():
         if v not in choices: raise InputError(f'{k}={v}: needs one of {", ".join(choices)}')

@@ -15,8 +15,7 @@ from .transforms import *
 
 # %% ../nbs/02_loaders.ipynb #8b000008
 def holdout(
-    valid=.1, # share or number of training images to hold out, or 'test': the images in test/
-    seed:int=42 # of the choice of images
+    valid=.1 # share or number of training images to hold out, or 'test': the images in test/
 ): # function from files to indices of the training and the validation images
     "Splitter of a class-folder tree that holds out the same share of each class"
     def _split(files):
@@ -24,7 +23,7 @@ def holdout(
         train,test = [[i for i,p in enumerate(parts) if p[-3]==o] for o in ('train','test')]
         if valid=='test' and test: return train,test
         if valid=='test': raise InputError('no images in test/ (val/ is not read; rename it), or set valid=.1')
-        try: return train_test_split(train, test_size=valid, stratify=[parts[i][-2] for i in train], random_state=seed)
+        try: return train_test_split(train, test_size=valid, stratify=[parts[i][-2] for i in train], random_state=42)
         except ValueError as e: raise InputError(f'valid={valid}: no split of {len(train)} images; {e}') from e
     return _split
 

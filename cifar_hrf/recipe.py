@@ -226,9 +226,7 @@ def learner(self:Recipe,
 # %% ../nbs/06_recipe.ipynb #0bdbf1bd
 recipes = {}
 
-def get_recipe(
-    name:str # a key of `recipes`
-) -> Recipe:
+def get_recipe(name:str) -> Recipe: # of `recipes`
     "The recipe of that name"
     if name in recipes: return recipes[name]
     near = ', '.join(difflib.get_close_matches(name, recipes, cutoff=0))

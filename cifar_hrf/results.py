@@ -17,8 +17,7 @@ from .train import *
 # %% ../nbs/10_results.ipynb #10a00002
 run_columns = '''run recipe changed data seed status accuracy accuracy_tta tta epochs train_seconds
     seconds n_params clean_acc best_acc evaluated_on n_train n_valid precision device cpu gpu threads
-    cudnn_benchmark commit dirty cifar_hrf python torch torchvision fastai fingerprint time fault
-    '''.split()
+    cudnn_benchmark commit dirty cifar_hrf python torch torchvision fastai fingerprint time fault'''.split()
 _counts = 'seed epochs n_params n_train n_valid threads'.split()
 _floats = 'accuracy accuracy_tta train_seconds seconds clean_acc best_acc'.split()
 
@@ -53,10 +52,6 @@ def _check_accuracy(run):
     if run.summary['status']!='complete' or isinstance(said, (int,float)) and abs(said-last)<1e-6: return
     raise InputError(f'{run.path}: summary.json has accuracy={said}, but history.csv ends with {last:.6g}')
 
-# %% ../nbs/10_results.ipynb #2ab51d15
-def _in_first_epoch(path):
-    return not (path/'history.csv').exists() and read_json(path/'summary.json', 'status')['status']=='unfinished'
-
 # %% ../nbs/10_results.ipynb #48a7e721
 def _run_facts(run):
     "The columns that come from `run`"
@@ -74,7 +69,6 @@ def _run_row(path):
     parts = _run_name.fullmatch(name)
     row = dict(run=name, recipe=parts[1] if parts else 'unknown', seed=int(parts[2]) if parts else None)
     try:
-        if _in_first_epoch(path): return {**row, **_recipe_facts(read_recipe(path)), 'status': 'unfinished'}
         _check_accuracy(run := load_run(path))
     except InputError as e: return dict(row, status='unreadable', fault=str(e))
     return {**row, **_run_facts(run)}
