@@ -6,8 +6,7 @@
 __all__ = ['lr_rules', 'LRRangeTest']
 
 # %% ../nbs/04a_lr_range.ipynb #14eba0f6
-import itertools, random
-from contextlib import suppress
+from contextlib import closing, suppress
 from fastai.vision.all import *
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import lfilter
@@ -164,9 +163,12 @@ def _has_diverged(losses, stop):
     return not math.isfinite(losses[-1]) or bool(stop) and rise>(stop-1)*least
 
 # %% ../nbs/04a_lr_range.ipynb #4a000037
+def _endless(dl):
+    while True: yield from dl
+
 def _sweep(learn, lrs, seed, on, stop, ratios):
     learn,bar,losses = _copy_learner(learn),show_progress if hasattr(learn, 'progress') else noop,[]
-    loss_func,batches = learn.loss_func,itertools.chain.from_iterable(itertools.repeat(learn.dls.train))
+    loss_func,batches = learn.loss_func,_endless(learn.dls.train)
     for dl in learn.dls.loaders:
         if hasattr(dl, 'rng'): dl.rng.seed(seed) # PyTorch's loaders draw from the global state
     def all_batches():
@@ -178,7 +180,7 @@ def _sweep(learn, lrs, seed, on, stop, ratios):
             losses.append(_valid_loss(learn.model, loss_func, valid) if valid else learn.loss.item())
         raise CancelFitException
     learn.all_batches,learn.n_iter = all_batches,len(lrs)
-    with seeded(seed), autocast_kept(), torch.enable_grad(): learn.fit(1)
+    with seeded(seed), autocast_kept(), torch.enable_grad(), closing(batches): learn.fit(1)
     return losses
 
 # %% ../nbs/04a_lr_range.ipynb #4a00003a

@@ -22,7 +22,6 @@ def _refuse(runs, problem, remedy='leave one out'):
 
 # %% ../nbs/10a_statistics.ipynb #1ad81008
 def _check_same(runs, column, **kw):
-    "Refuse `runs` with different values of `column`"
     d = runs.dropna(subset=column).drop_duplicates(column)
     if len(d)>1: _refuse(d, f"differ in {column} ({'; '.join(str(o)[:60] for o in d[column][:2])})", **kw)
 

@@ -116,3 +116,8 @@ def test_files_of_older_tests_are_read():
     df = pd.read_csv(Path(__file__).parent.parent/'results/lr_range/spec/lr_range.csv')
     picks = LRRangeTest.from_frame(df).suggestions
     assert picks==dict(turn=0.08902150854450386, valley=0.0015199110829529332, steepest=3.1992671377973827)
+
+def test_workers_are_closed_with_the_sweep():
+    learn = small_learner(partial(fastai_loaders, num_workers=2))
+    learn.lr_range_test(n_iter=20)
+    assert not torch.multiprocessing.active_children()
