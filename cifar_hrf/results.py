@@ -54,7 +54,6 @@ def _check_accuracy(run):
 
 # %% ../nbs/10_results.ipynb #48a7e721
 def _run_facts(run):
-    "The columns that come from `run`"
     facts = {**run.env, **run.summary}
     row = {k: facts[k] for k in run_columns if isinstance(facts.get(k), (str,int,float))}
     row.update(_recipe_facts(run.recipe), status=str(run.summary['status']), epochs=len(run.history))
