@@ -6,7 +6,7 @@
 __all__ = ['command', 'hrf_train', 'hrf_find', 'named_model', 'hrf_rf', 'hrf_results', 'hrf_bench']
 
 # %% ../nbs/13_cli.ipynb #82395acb
-import argparse, runpy, shlex, signal, sys, torchvision
+import argparse, inspect, runpy, shlex, signal, sys, torchvision
 from contextlib import suppress
 from fastai.vision.all import *
 from .core import *
@@ -166,7 +166,9 @@ def _net_of_file(path, function):
 # %% ../nbs/13_cli.ipynb #514435f4
 def _net_of_library(library, name):
     if library=='torchvision':
-        return torchvision.models.get_model(name, weights=None), 299 if name=='inception_v3' else 224
+        build = torchvision.models.get_model_builder(name)
+        none = {k: None for k in ('weights','weights_backbone') if k in inspect.signature(build).parameters}
+        return build(**none), 299 if name=='inception_v3' else 224
     import timm
     net = timm.create_model(name, pretrained=False)
     return net,net.default_cfg['input_size'][-1]

@@ -106,8 +106,7 @@ def _taken_by(f, values):
 def _check_network(r):
     changed = r.model_dump(include={*_NetworkFields.__annotations__}, exclude_defaults=True)
     for k in changed.keys()-{'name','about','group','model','stem'}-_taken_by(models[r.model], changed).keys():
-        usual = Recipe.model_fields[k].default
-        raise InputError(f'{k}={changed[k]}: {r.model} has no such choice; leave it at {usual}')
+        raise InputError(f'{k}={changed[k]}: {r.model} has no such choice; set {k}={Recipe.model_fields[k].default}')
 
 # %% ../nbs/06_recipe.ipynb #c31def4f
 _parts = dict(model=models, act=activations, norm=norms, opt=optimizers, shape=schedules)
