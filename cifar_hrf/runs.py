@@ -53,8 +53,10 @@ def _data_facts(dls):
     h = hashlib.blake2b(digest_size=16)
     for dl in dls.loaders:
         for o in dl.images,dl.labels: h.update(o.as_subclass(Tensor).cpu().contiguous().numpy())
+    norm = first(dls.train.after_batch.fs, risinstance(Normalize))
     return dict(fingerprint=h.hexdigest(), n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
-                classes=list(dls.vocab), size=list(dls.train.images.shape[-2:]))
+                classes=list(dls.vocab), size=list(dls.train.images.shape[-2:]),
+                stats=norm and [o.flatten().tolist() for o in (norm.mean, norm.std)])
 
 # %% ../nbs/08_runs.ipynb #46b549ef
 def write_setting(run, recipe, learn, source, seed):
