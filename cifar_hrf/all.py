@@ -26,4 +26,4 @@ from cifar_hrf.results import read_runs
 from cifar_hrf.statistics import compare, paired, results_table, runs_needed, summarize
 from cifar_hrf.deploy import Predictor, model_card, top_classes
 from cifar_hrf.bench import bench
-from cifar_hrf.cli import hrf_bench, hrf_export, hrf_find, hrf_predict, hrf_results, hrf_rf, hrf_train
+from cifar_hrf.cli import hrf_app, hrf_bench, hrf_export, hrf_find, hrf_predict, hrf_results, hrf_rf, hrf_train
