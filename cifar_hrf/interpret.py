@@ -15,11 +15,10 @@ from .core import InputError, on_screen, seeded
 # %% ../nbs/07_interpret.ipynb #0590d6fe
 def _label_epochs(ax, ylabel):
     "Label the axes of a plot by epoch; add its grid and its legend"
-    ax.set(xlabel='epoch', ylabel=ylabel)
+    ax.set(xlabel='epoch', ylabel=ylabel); ax.grid(alpha=.3)
     ax.xaxis.get_major_locator().set_params(integer=True)
     values = pd.Series(np.concatenate([o.get_ydata() for o in ax.lines]))
     if 'loss' in ylabel and values.max()>10*values.median(): ax.set(yscale='log', ylabel=f'{ylabel} (log scale)')
-    ax.grid(alpha=.3)
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=8)
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d

@@ -116,8 +116,7 @@ def plot(self:LRRangeTest, ax=None) -> plt.Axes:
     if self.lr_max>0: ax.axvspan(self.lr_min, self.lr_max, fc='.93', label=f'LRMIN {self.lr_min:.2g} to LRMAX')
     if len(smoothed := np.concatenate([o for _,o in self.curves])):
         low,start = np.nanmin(np.concatenate(self.runs)),smoothed[0]
-        top = start + max(.5*(start-low), .2*abs(start)) # a high rise would flatten the fall
-        ax.set_ylim(low-.05*abs(start), min(smoothed.max(), top)+.05*abs(start))
+        ax.set_ylim(low-.05*abs(start), start+max(.5*(start-low), .2*abs(start))) # a high rise would flatten the fall
     ax.set(xlabel='learning rate', ylabel='loss', xscale='log' if self.mode=='exp' else 'linear')
     ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5)); ax.grid(alpha=.3)
     return ax
