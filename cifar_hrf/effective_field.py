@@ -96,5 +96,5 @@ def plot_effective(
         ax.imshow(light, cmap='inferno', alpha=None if image is None else light, vmin=0, vmax=1)
         ax.add_patch(Rectangle((left-.5,top-.5), bw, bh, fill=False, ec='C0', lw=2, clip_on=False))
         ax.set(xlim=(min(0, left)-1,max(w, left+bw)), ylim=(max(h, top+bh),min(0, top)-1), xticks=[], yticks=[])
-        ax.set_title(f'{f.layer} {f.unit}\n{bh:g}×{bw:g}; 95% in {f.side(.95)}×{f.side(.95)}', fontsize=8)
+        ax.set_title(f'{f.layer}, unit {f.unit}\nfield {bh:g}×{bw:g}; 95% in {f.side(.95)}×{f.side(.95)}', fontsize=8)
     return fig

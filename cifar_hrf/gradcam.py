@@ -8,8 +8,7 @@ __all__ = ['gradcam']
 # %% ../nbs/07a_gradcam.ipynb #c61e7f47
 import difflib
 from fastai.vision.all import *
-from .core import InputError
-from .core import evaluating
+from .core import InputError, evaluating
 from .interpret import ImageInterpretation, plot_errors
 
 # %% ../nbs/07a_gradcam.ipynb #15d344b8
@@ -72,17 +71,18 @@ def plot_gradcam(self:ImageInterpretation,
     layer=None, # Layer or its name, as in `gradcam`
     opacity:float=.5, # Opacity of the maps, from 0 to 1
     df:pd.DataFrame=None, # Images to show, as from `misclassified`; default: the mistakes
-) -> plt.Figure: # Two images a row, three pictures each
+) -> plt.Figure: # Up to two images a row, three pictures each
     "Show images, each with the places that support its predicted class and its actual class"
     df = (self.misclassified() if df is None else df).head(n)
     if not len(df): return plot_errors(self.dl, df, title='no mistakes')
-    idxs,vocab,rows = df['index'].tolist(),self.vocab,math.ceil(len(df)/2)
+    idxs,vocab,(rows,cols) = df['index'].tolist(),self.vocab,(math.ceil(len(df)/2),3*min(2, len(df)))
     x = self.inputs(idxs)
     cams = [gradcam(self.learn.model, x, layer, df[k].tolist()).cpu() for k in ('predicted','actual')]
-    fig,axs = plt.subplots(rows, 6, figsize=(9,1.75*rows), squeeze=False, constrained_layout=True)
+    fig,axs = plt.subplots(rows, cols, figsize=(1.5*cols,1.75*rows+.3), squeeze=False, constrained_layout=True)
     for ax in axs.flat: ax.axis('off')
     for row,im,r,*two in zip(axs.reshape(-1,3), self.images(idxs), df.itertuples(), *cams):
         show_image(im, ax=row[0]).set_title(f'{vocab[r.actual]} → {vocab[r.predicted]}', fontsize=9)
         for ax,c,cam in zip(row[1:], (r.predicted,r.actual), two):
             _show_cam(ax, im, cam, f'{vocab[c]}: {self.preds[r.index,c]:.0%}', opacity)
+    fig.suptitle('actual → predicted, then what supports each class', fontsize=10)
     return fig

@@ -15,9 +15,10 @@ from .core import InputError, on_screen, seeded
 # %% ../nbs/07_interpret.ipynb #0590d6fe
 def _label_epochs(ax, ylabel):
     "Label the axes of a plot by epoch; add its grid and its legend"
-    ax.set(xlabel='epoch', ylabel=ylabel)
+    ax.set(xlabel='epoch', ylabel=ylabel); ax.grid(alpha=.3)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.grid(alpha=.3)
+    values = pd.Series(np.concatenate([o.get_ydata() for o in ax.lines]))
+    if 'loss' in ylabel and values.max()>10*values.median(): ax.set(yscale='log', ylabel=f'{ylabel} (log scale)')
     if ax.get_legend_handles_labels()[0]: ax.legend(fontsize=8)
 
 # %% ../nbs/07_interpret.ipynb #dcc3c34d
@@ -131,15 +132,15 @@ def plot_errors(
     df:pd.DataFrame, # Columns index (of the image), actual, predicted, confidence
     n:int=25, # Largest number of images
     title:str='', # Title of the figure
-) -> plt.Figure: # Rows of five images
+) -> plt.Figure: # Rows of up to five images
     "Show the first `n` images of `df`, each with its actual name → predicted name and confidence"
-    df,vocab,rows = df.head(n),dl.vocab,max(1, math.ceil(min(n, len(df))/5))
-    fig,axs = plt.subplots(rows, 5, figsize=(8.5,1.9*rows+.5), squeeze=False, constrained_layout=True)
-    for ax in axs.flat: ax.axis('off')
-    for ax,im,r in zip(axs.flat, _read_images(dl, df['index']), df.itertuples()):
+    df,vocab = df.head(n),dl.vocab
+    rows,cols = math.ceil(len(df)/5),min(5, len(df))
+    fig = plt.figure(figsize=(max(3.6, 1.7*cols),1.9*rows+.5), layout='constrained')
+    for i,(im,r) in enumerate(zip(_read_images(dl, df['index']), df.itertuples()), 1):
         answer = f'{vocab[r.actual]} → {vocab[r.predicted]}\n{r.confidence:.0%}'
-        show_image(im, ax=ax).set_title(answer, fontsize=9)
-    fig.suptitle(title)
+        show_image(im, ax=fig.add_subplot(rows, cols, i)).set_title(answer, fontsize=9)
+    fig.suptitle(f'{title} (actual → predicted)' if rows else title, fontsize=10)
     return fig
 
 # %% ../nbs/07_interpret.ipynb #51e24b8c
@@ -148,12 +149,11 @@ def plot_misclassified(
     preds:Tensor, # Probabilities [n,classes]
     targs:Tensor, # Labels [n]
     n:int=25, # Largest number of images
-) -> plt.Figure: # Rows of five images
+) -> plt.Figure: # Rows of up to five images
     "Show the `n` most confident mistakes"
     df = misclassified(preds, targs)
-    title = f'{len(df)} of {len(preds)} wrong'
-    if len(df)>n: title += f', the {n} most confident'
-    return plot_errors(dl, df, n, title)
+    most = f', the {n} most confident' if len(df)>n else ''
+    return plot_errors(dl, df, n, f'{len(df)} of {len(preds)} wrong{most}')
 
 @patch
 def plot_misclassified(self:ImageInterpretation, n=25): return plot_misclassified(self.dl, self.preds, self.targs, n)
@@ -167,7 +167,7 @@ def plot_confusion(
     "Plot the number of images by actual class (rows) and predicted class (columns)"
     fig,ax = plt.subplots(figsize=(6,6), constrained_layout=True)
     ConfusionMatrixDisplay.from_predictions(targs, preds.argmax(1), labels=range(len(vocab)), display_labels=vocab,
-                                            ax=ax, cmap='Blues', colorbar=False, xticks_rotation='vertical')
+        ax=ax, cmap='Blues', colorbar=False, xticks_rotation='vertical').ax_.set(xlabel='predicted', ylabel='actual')
     return fig
 
 # %% ../nbs/07_interpret.ipynb #771fe0a8
@@ -202,7 +202,7 @@ def plot_reliability(self:ImageInterpretation, bins:int=15) -> plt.Figure:
     fig,ax = plt.subplots(figsize=(4,3.6), constrained_layout=True)
     ax.bar(x, df.accuracy, w, edgecolor='white', label='accuracy')
     ax.bar(x, gap, w, df.accuracy, facecolor='none', edgecolor='C3', hatch='////', label='gap to the confidence')
-    ax.plot([0,1], [0,1], 'k--', lw=1)
+    ax.plot([0,1], [0,1], 'k--', lw=1, label='accuracy = confidence')
     ax.set(ylim=(0,1.02), xlabel='confidence', ylabel='accuracy', title=f'calibration error {df.error.sum():.3f}')
     ax.legend(fontsize=8, loc='upper left')
     return fig

@@ -106,16 +106,17 @@ def __repr__(self:LRRangeTest):
 # %% ../nbs/04a_lr_range.ipynb #4a000028
 @patch
 def plot(self:LRRangeTest, ax=None) -> plt.Axes:
-    "Plot the sweeps and the picks of the rules, on `ax` if given"
+    "Plot the sweeps and the picks of the rules, on `ax` if given; losses far above the start are cut off"
     if ax is None: _,ax = plt.subplots(figsize=(7,3.6), constrained_layout=True)
     for k,(run,curve) in enumerate(zip(self.runs, self.curves)):
         ax.plot(self.planned[:len(run)], run, 'C0', lw=.6, alpha=.5, label=None if k else 'loss')
         ax.plot(*curve, 'k', lw=1.4, alpha=.8, label=None if k else 'smoothed')
     for k,(name,lr) in enumerate(self.suggestions.items()):
-        ax.axvline(lr, color=f'C{k+1}', ls='-' if name==self.rule else '--', label=f'{name} {lr:.2g}')
-    ax.axvspan(self.lr_min, self.lr_max, color='C2', alpha=.1, label=f'LRMIN {self.lr_min:.2g} to LRMAX')
-    smoothed = np.concatenate([o for _,o in self.curves])
-    if len(smoothed): ax.set_ylim(.95*np.nanmin(np.concatenate(self.runs)), 1.05*smoothed.max())
+        if lr>0: ax.axvline(lr, color=f'C{k+1}', ls='-' if name==self.rule else '--', label=f'{name} {lr:.2g}')
+    if self.lr_max>0: ax.axvspan(self.lr_min, self.lr_max, fc='.93', label=f'LRMIN {self.lr_min:.2g} to LRMAX')
+    if len(smoothed := np.concatenate([o for _,o in self.curves])):
+        low,start = np.nanmin(np.concatenate(self.runs)),smoothed[0]
+        ax.set_ylim(low-.05*abs(start), start+max(.5*(start-low), .2*abs(start))) # a high rise would flatten the fall
     ax.set(xlabel='learning rate', ylabel='loss', xscale='log' if self.mode=='exp' else 'linear')
     ax.legend(fontsize=7, loc='center left', bbox_to_anchor=(1,.5)); ax.grid(alpha=.3)
     return ax

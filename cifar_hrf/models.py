@@ -114,7 +114,7 @@ def _draw_boxes(ax, df):
         ax.bar(g.x, g.height, g.width, -g.height/2, ec='white', label=kind)
     for r in df[(df.out!=df.out.shift()) & (df.kind!='Flatten')].itertuples():
         map_size = '×'.join(map(str, r.out[1:]))
-        ax.text(r.x, -r.height/2-.25, f'{r.out[0]}\n{map_size}', ha='center', va='top', fontsize=7)
+        ax.text(r.x-r.width/2, -r.height/2-.25, f'{r.out[0]}\n{map_size}', va='top', fontsize=7)
 
 # %% ../nbs/03a_models.ipynb #7aa0aab7
 def plot_network(

@@ -103,7 +103,8 @@ def _check_loader(dl):
 def _check_sizes(dl, size, n):
     for i in range(n):
         shape = dl.do_item(i)[0].shape
-        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; save all at one size, or use Resize')
+        if shape!=size: raise InputError(f'{dl.items[i]}: has shape {(*shape,)}, others {(*size,)}; '
+                                         'save all at one size, or use Resize')
 
 # %% ../nbs/02a_resident.ipynb #8c000029
 def _read_items(dl, workers): # -> images [n,c,h,w], labels [n]

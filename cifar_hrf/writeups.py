@@ -113,9 +113,8 @@ _specified('s000', '000 as specified: SGD, LR from .01 to .1, in straight lines'
            moms=(.95,.8,.95), **_rates(.1, 10), lr_test=dict(start=1e-7, end=1., n_iter=500, rule='second_bottom'))
 _specified('s001', '001 as specified: SGD, weight decay .002, LRMAX .055', opt='sgd', wd=.002, **_rates(.0550104, 8),
            lr_test=dict(start=.01, end=.5, n_iter=480, mode='linear', on='valid', rule='steepest', skip=10, stop=5.))
-_specified('s002', '002 as specified: AdamW at LRMAX .126', opt='adamw', wd=1e-2, shape='linear', moms=None,
-           **_rates(.126, 10),
-           lr_test=dict(start=.1, end=1., n_iter=100, on='valid', rule='steepest', skip=10, stop=5.))
+_specified('s002', '002 as specified: AdamW at LRMAX .126', opt='adamw', wd=1e-2, shape='linear', **_rates(.126, 10),
+           moms=None, lr_test=dict(start=.1, end=1., n_iter=100, on='valid', rule='steepest', skip=10, stop=5.))
 _specified('s003', '003 as specified: the grouped net, Adam at LRMAX .09', conv='grouped', opt='adam', wd=0.,
            **_rates(.09, 25), lr_test=dict(start=.001, factor=1.069, n_iter=None, rule='least', stop=None))
 _specified('s004', '004 as specified: AdamW at LRMAX 1.17e-4', opt='adamw', wd=1e-2, shape='linear',

@@ -18,10 +18,9 @@ add_recipe('the brief', 'digits', 'for the embedded digits: an eighth of the wid
 _projects = partial(add_recipe, 'other projects')
 _projects('dawn', "the DAWNBench entry of 2018, source of the brief's network", base='spec',
     pool_after='act', bias='none', shape='linear', grid='dawn', moms=None, lr_min=0., lr_final=0.)
-_projects('bag', "the bag of tricks of 2019 on the brief's network: 10 epochs, two views", base='spec',
+_projects('bag', "the bag of tricks of 2019 on the brief's network: 10 epochs, two views", base='spec', tta='mirror',
     epochs=10, stem='whiten', norm='ghost', act='celu', bias='none', scale=1/16, smoothing=.2, cutout=0, bias_lr=64.,
-    shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99,
-    tta='mirror')
+    shape='linear', grid='dawn', moms=None, lr_max=1., lr_min=0., lr_final=.1, pct_start=.2, floor_epochs=2, ema=.99)
 _projects('apple', "000's title: ml-cifar-10-faster, on one device", base='bag',
     epochs=18, bs=2048, ema=0., tta='none', lr_max=1.5, lr_final=.15, wd=7.5e-4)
 _projects('hlb', 'after hlb-CIFAR10 (2023): 2×2 first layer, three wide stages, GELU', base='bag',
@@ -51,9 +50,8 @@ _gpu('colab', 'airbench for the GPU of a free Colab; aims at 94%', base='airbenc
 # %% ../nbs/06a_zoo.ipynb #9a80dd61
 _smith = partial(add_recipe, 'ResNet-56')
 _smith('smith-resnet56', '41 + 41 + 13 epochs, momentum cycled (Smith 2018)',
-       model='resnet56', epochs=95, opt='sgd', wd=1e-4, shape='linear',
-       moms=(.95,.8,.95), lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13,
-       pad_mode='constant', cutout=0)
+       model='resnet56', epochs=95, opt='sgd', wd=1e-4, shape='linear', pad_mode='constant', cutout=0,
+       moms=(.95,.8,.95), lr_max=.8, lr_min=.08, lr_final=.008, pct_start=41/95, annihilate_epochs=13)
 _smith('smith-resnet56-held', 'the same with momentum held at .9', base='smith-resnet56', moms=None)
 _smith('smith-resnet56-nocycle', 'no cycle: 64,000 steps at .1, .01, .001 (He et al. 2015)', base='smith-resnet56',
        epochs=164, bs=128, shape='step', moms=None, lr_max=.1, lr_min=.1, lr_final=.001, annihilate_epochs=0.)

@@ -57,6 +57,8 @@ def notebooks():
             if not (o.startswith(prefix) and (root/o.removeprefix(prefix)).exists()): yield f'{rel}: its Colab badge opens {o}'
         if 'tutorials' in rel.parts or 'replications' in rel.parts:
             if f'{prefix}{rel}' not in opened or f'git+{url}' not in text: yield f'{rel}: needs a Colab badge and an install cell'
+            for o in '## Check yourself','## Break it':
+                if o not in text: yield f'{rel}: has no section "{o}"'
 
 if __name__=='__main__':
     faults = [o for check in (in_step,readme,notebooks) for o in check()]
