@@ -27,7 +27,7 @@ class Explorer:
         store_attr()
         df,named = receptive_field(model, size),dict(model.named_modules())
         several = df.out.map(lambda o: np.max(o)>1)
-        self.table = df[~df.whole & several & df.name.isin(named)]
+        self.table = df[~df.whole & several & df.name.isin(named)].drop_duplicates('name', keep='last')
 
     def bytes(self, im): return read_image(im, self.size)[0] # [3,h,w]
     def input(self, im): return self.normalize(self.bytes(im)[None]/255)
@@ -74,7 +74,8 @@ def field(self:Explorer, im, layer:str, unit='center') -> plt.Figure:
     "Draw theoretical and effective receptive field of a unit on an image"
     x = self.input(im)
     fig = plot_effective(effective_field(self.model, x, layer, unit), x[0])
-    fig.set_size_inches(4.5, 4.5)
+    fig.set_size_inches(4.5, 4.8)
+    fig.suptitle('frame: theoretical field, bright: effective field', fontsize=9)
     plt.close(fig)
     return fig
 
@@ -105,19 +106,20 @@ def _predict_tab(gr, run, own, examples):
     names = own.table.name.tolist()
     with gr.Row():
         with gr.Column():
-            im = gr.Image(type='pil', label='Image', height=320, sources=['upload','clipboard'])
+            im = gr.Image(type='pil', label='Image', height=320, sources=['upload','clipboard'], buttons=[])
             if examples: gr.Examples(examples, im, label='Examples')
         with gr.Column():
             bars = gr.Label(num_top_classes=5, label='What the network says')
             layer = gr.Dropdown(names, value=names[-1], label='Layer')
             opacity = gr.Slider(0, 1, .5, label='Opacity of Grad-CAM')
-        cam = gr.Image(label='Grad-CAM: places that support this class', height=400, interactive=False)
-        field = gr.Plot(label='Effective field of the unit in the middle')
+        with gr.Column():
+            cam = gr.Image(label='Grad-CAM: support for this class', height=320, interactive=False, buttons=[])
+            field = gr.Plot(show_label=False)
     im.change(_told(gr, lambda im: run.predict(im).iloc[0].to_dict()), im, bars)
     gr.on([im.change, layer.change, opacity.release], _told(gr, own.gradcam), [im,layer,opacity], cam)
     gr.on([im.change, layer.change], _told(gr, own.field), [im,layer], field)
     if (mistakes := run.path/'misclassified.png').exists():
-        gr.Image(mistakes, label='Mistakes of this run: actual → predicted class', interactive=False)
+        gr.Image(mistakes, label='Mistakes of this run', interactive=False, buttons=['fullscreen'])
 
 # %% ../nbs/11a_app.ipynb #6acfb443
 THIS = 'this run'
@@ -126,16 +128,20 @@ def _explore_tab(gr, app, own, examples):
     def explorer(name): return own if name==THIS else torchvision_explorer(name)
     def look(im, name, layer, unit='center'): return explorer(name).field(im, layer, unit),explorer(name).row(layer)
     def show(im, name, layer): return explorer(name).map(im, layer),*look(im, name, layer)
-    def layers(name): return gr.Dropdown(names := explorer(name).table.name.tolist(), value=names[len(names)//2])
+    def layers(name): # to choose from; the one in the middle is chosen
+        names = explorer(name).table.name.tolist()
+        return gr.Dropdown(names, value=names[len(names)//2], label='Layer')
     def click(im, name, layer, picture, event:gr.SelectData):
         return look(im, name, layer, explorer(name).unit(layer, picture, event.index))
     with gr.Row():
         with gr.Column():
             net = gr.Dropdown([THIS, *torchvision_names()], value=THIS, label='Network (of torchvision: untrained)')
             layer = layers(THIS)
-            im = gr.Image(first(examples), type='pil', label='Image', height=260, sources=['upload','clipboard'])
-        shown = gr.Image(type='pil', label='Map of the layer: click a unit', height=420, interactive=False)
-        field = gr.Plot(label='Frame: theoretical field. Bright: effective field')
+            im = gr.Image(first(examples), type='pil', label='Image', height=260,
+                          sources=['upload','clipboard'], buttons=[])
+        shown = gr.Image(type='pil', label='Map of the layer: click a unit', height=420, interactive=False,
+                         buttons=[])
+        field = gr.Plot(show_label=False)
     row = gr.Dataframe(label='This layer in the table of receptive fields')
     gr.on([app.load, im.change, layer.input], _told(gr, show), [im,net,layer], [shown,field,row])
     net.change(layers, net, layer).then(_told(gr, show), [im,net,layer], [shown,field,row])
@@ -151,15 +157,19 @@ def _examples(run, n=6): # paths of images that the run did not train on, if the
 # %% ../nbs/11a_app.ipynb #9b3b700f
 def build_app(run:Run): # -> `gradio.Blocks`
     "Build the page of a run"
-    gr,own,examples = needs('gradio', 'app'),Explorer(run.predictor.model, tuple(run.env['size']), run.predictor.normalize),_examples(run)
-    title = f"{run.recipe.name} on {run.env['data']}"
+    gr,net,examples = needs('gradio', 'app'),run.predictor,_examples(run)
+    own = Explorer(net.model, tuple(run.env['size']), net.normalize)
+    title = f"{run.recipe.name}, trained on {run.env['data']}"
     with gr.Blocks(title=title, analytics_enabled=False) as app:
-        gr.Markdown(f"# {title}\n{run.summary['accuracy']:.2%} of {run.env['n_valid']:,} images ({run.env['evaluated_on']})")
+        accuracy = f"{run.summary['accuracy']:.2%} of {run.env['n_valid']:,} images ({run.env['evaluated_on']})"
+        gr.Markdown(f'# {title}\nAccuracy: {accuracy}. Classes: {", ".join(run.env["classes"])}.')
         with gr.Tab('Predict'): _predict_tab(gr, run, own, examples)
         with gr.Tab('Receptive field explorer'): _explore_tab(gr, app, own, examples)
     return app
 
-# %% ../nbs/11a_app.ipynb #9eda805f
+# %% ../nbs/11a_app.ipynb #144ac872
+_css = '.image-container img {width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated}'
+
 def launch_app(
     run:Run,
     host:str|None=None, # address to listen on; by default only this machine
@@ -171,7 +181,7 @@ def launch_app(
     Image.MAX_IMAGE_PIXELS = 2**24
     theme = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace'])
     try: return build_app(run).launch(server_name=host, server_port=port, share=False, max_file_size='10mb', theme=theme,
-                                      footer_links=[], **kwargs)
+                                      css=_css, footer_links=[], **kwargs)
     except OSError as e: raise InputError(f'--port {port}: cannot be used ({e}); name another') from e
 
 # %% ../nbs/11a_app.ipynb #97a35768
