@@ -16,7 +16,9 @@ from .receptive_field import receptive_field
 from .effective_field import effective_field, plot_effective
 from .deploy import *
 
-# %% ../nbs/11a_app.ipynb #7497db8a
+# %% ../nbs/11a_app.ipynb #87212ef4
+def _shape(m, inp, out): return list(out.shape[2:]) if isinstance(out, Tensor) and out.ndim==4 else None # of the map
+
 class Explorer:
     "Pictures of what the units of a network see"
     def __init__(self,
@@ -25,9 +27,11 @@ class Explorer:
         normalize # function of images [n,3,h,w] from 0 to 1
     ):
         store_attr()
-        df,named = receptive_field(model, size),dict(model.named_modules())
-        several = df.out.map(lambda o: np.max(o)>1)
-        self.table = df[~df.whole & several & df.name.isin(named)].drop_duplicates('name', keep='last')
+        named,df = dict(model.named_modules()),receptive_field(model, size)
+        with Hooks(named.values(), _shape) as h, torch.no_grad(): model(torch.zeros(1, 3, *size))
+        shapes = dict(zip(named, h.stored))
+        is_map = [np.max(o)>1 and shapes.get(n)==np.broadcast_to(o, 2).tolist() for n,o in zip(df.name, df.out)]
+        self.table = df[~df.whole & np.array(is_map)].drop_duplicates('name', keep='last')
 
     def bytes(self, im): return read_image(im, self.size)[0] # [3,h,w]
     def input(self, im): return self.normalize(self.bytes(im)[None]/255)
@@ -96,7 +100,7 @@ def torchvision_names(): return torchvision.models.list_models(module=torchvisio
 # %% ../nbs/11a_app.ipynb #4b9c009a
 def _told(gr, f): # `f`, whose `InputError` becomes a message on the page
     def _f(im, *args):
-        if im is None: return None
+        if im is None: return gr.skip()
         try: return f(im, *args)
         except InputError as e: raise gr.Error(str(e)) from e
     return _f
@@ -106,7 +110,7 @@ def _predict_tab(gr, run, own, examples):
     names = own.table.name.tolist()
     with gr.Row():
         with gr.Column():
-            im = gr.Image(type='pil', label='Image', height=320, sources=['upload','clipboard'], buttons=[])
+            im = gr.Image(type='pil', image_mode=None, label='Image', height=320, sources=['upload','clipboard'], buttons=[])
             if examples: gr.Examples(examples, im, label='Examples')
         with gr.Column():
             bars = gr.Label(num_top_classes=5, label='What the network says')
@@ -137,7 +141,7 @@ def _explore_tab(gr, app, own, examples):
         with gr.Column():
             net = gr.Dropdown([THIS, *torchvision_names()], value=THIS, label='Network (of torchvision: untrained)')
             layer = layers(THIS)
-            im = gr.Image(first(examples), type='pil', label='Image', height=260,
+            im = gr.Image(first(examples), type='pil', image_mode=None, label='Image', height=260,
                           sources=['upload','clipboard'], buttons=[])
         shown = gr.Image(type='pil', label='Map of the layer: click a unit', height=420, interactive=False,
                          buttons=[])
@@ -173,16 +177,18 @@ _css = '.image-container img {width: 100%; height: 100%; object-fit: contain; im
 def launch_app(
     run:Run,
     host:str|None=None, # address to listen on; by default only this machine
-    port:int|None=None, # by default the first that is free from 7860
-    **kwargs # of `gradio.Blocks.launch`
+    port:int|None=None # by default the first that is free from 7860
 ):
     "Show the page of a run, until the process is stopped"
     gr = needs('gradio', 'app')
     Image.MAX_IMAGE_PIXELS = 2**24
-    theme = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace'])
-    try: return build_app(run).launch(server_name=host, server_port=port, share=False, max_file_size='10mb', theme=theme,
-                                      css=_css, footer_links=[], **kwargs)
-    except OSError as e: raise InputError(f'--port {port}: cannot be used ({e}); name another') from e
+    theme,app = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace']),build_app(run)
+    try: _,url,_ = app.launch(server_name=host, server_port=port, share=False, max_file_size='10mb', theme=theme, css=_css,
+                              footer_links=[], show_error=True, quiet=True, prevent_thread_lock=True)
+    except OSError as e:
+        raise InputError(f'{host or "127.0.0.1"}, port {port or "7860 to 7959"}: cannot be used; try another') from e
+    print(f'{url} (Ctrl-C to stop)', flush=True)
+    app.block_thread()
 
 # %% ../nbs/11a_app.ipynb #97a35768
 def write_space(
@@ -191,7 +197,9 @@ def write_space(
 ) -> Path:
     "Write all that a Space needs to show the page of a run"
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()): raise InputError(f'--space {folder}: not empty; name a new folder')
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise InputError(f'--space {folder}: not empty; name a new folder')
+    run.predictor # raises if the run has no weights
     url = importlib.metadata.metadata('cifar_hrf')['Home-page']
     header = yaml.safe_dump(dict(title=f"{run.recipe.name} on {run.env['data']}", sdk='gradio', app_file='app.py', license='apache-2.0'))
     files = {'app.py': "from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n\nlaunch_app(load_run('run'))\n",

@@ -48,6 +48,9 @@ def command(f): # function of the command
     try:
         with on_signals(stop, signal.SIGTERM): yield _Parser(f.__name__, description=f.__doc__, allow_abbrev=False)
     except InputError as e: _leave(2, f'{f.__name__}: {" ".join(str(e).split())}')
+    except BrokenPipeError: # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN) # a second Ctrl-C would print a traceback
         _leave(130, f"\n{str(e) or 'stopped'}")
@@ -323,7 +326,7 @@ def hrf_predict(args=None): # list of options; `None`: those of the command line
         run,files,start = load_run(a.run),_image_paths(a.images),time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr): probs = run.predict(files, skip=True)
         seconds,bad = time.perf_counter()-start,len(files)-len(probs)
-        print(_predicted(probs, a.top, a.format))
+        if len(probs) or a.format!='table': print(_predicted(probs, a.top, a.format))
         end = f'; {bad:,} could not be read' if bad else ''
         print(f'{len(probs):,} images in {seconds:.1f} s, {len(probs)/seconds:,.0f} a second{end}', file=sys.stderr)
         if bad: sys.exit(1)

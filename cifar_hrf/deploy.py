@@ -45,24 +45,39 @@ def predictor(self:Run) -> Predictor: # in evaluation mode, on the CPU
     if not hasattr(self, '_predictor'): self._predictor = Predictor(self.model, self.env['stats']).eval()
     return self._predictor
 
-# %% ../nbs/11_deploy.ipynb #3055d195
+# %% ../nbs/11_deploy.ipynb #5600f99a
+def _from_array(x):
+    x = torch.as_tensor(x)
+    fits = x.ndim==3 and x.shape[0] in (1,3)
+    if not (fits and (x.dtype==torch.uint8 or x.is_floating_point() and 0<=x.min() and x.max()<=1)):
+        raise InputError(f'image of shape {(*x.shape,)}, {x.dtype}: needs an array [h,w,3] or [h,w], or a tensor [3,h,w], '
+                         'of bytes, or of numbers from 0 to 1')
+    return to_pil_image(x)
+
+def _opened(o):
+    if isinstance(o, np.ndarray): return _from_array(o[None] if o.ndim==2 else np.moveaxis(o, -1, 0))
+    return _from_array(o.as_subclass(Tensor)) if isinstance(o, Tensor) else o
+
+# %% ../nbs/11_deploy.ipynb #2d1e49b9
 def read_image(
-    o, # path, bytes of a file, PIL image, array [h,w,3] or [h,w] of bytes, or tensor [3,h,w] of bytes or from 0 to 1
+    o, # path, bytes of a file, PIL image, array [h,w,3] or [h,w], or tensor [3,h,w]
     size:tuple # (height, width) to return
 ) -> tuple: # bytes [3,h,w], and the size before
     "Read an image, and resize it to `size`"
-    try: im = RGBImage.create(to_pil_image(o) if isinstance(o, (Tensor,np.ndarray)) else o)
-    except (TypeError, ValueError, AttributeError) as e:
-        raise e if isinstance(e, InputError) else unreadable(f'image of type {type(o).__name__}', e) from e
+    try: im = RGBImage.create(_opened(o))
+    except (TypeError, AttributeError) as e: raise unreadable(f'image of type {type(o).__name__}', e) from e
     fitted = im if im.shape==size else ImageOps.fit(im, size[::-1], Image.BICUBIC)
     return pil_to_tensor(fitted),im.shape
 
-# %% ../nbs/11_deploy.ipynb #58014a20
+# %% ../nbs/11_deploy.ipynb #506ddfcd
 def _listed(images):
     if isinstance(images, (Tensor,np.ndarray)): return list(images) if images.ndim==4 else [images]
-    return [images] if isinstance(images, (str,Path,bytes,Image.Image)) else list(images)
+    if hasattr(images, 'read'): images = images.read() # an open file
+    if isinstance(images, (str,Path,bytes,Image.Image)): return [images]
+    try: return list(images)
+    except TypeError as e: raise InputError(f'images: needs an image or several, not {type(images).__name__}') from e
 
-# %% ../nbs/11_deploy.ipynb #eaf4a4d7
+# %% ../nbs/11_deploy.ipynb #5d892151
 def _read_batch(images, size, skip, pool): # {number: (bytes, size before)}
     def read(o):
         try: return read_image(o, size)
@@ -73,7 +88,7 @@ def _read_batch(images, size, skip, pool): # {number: (bytes, size before)}
         print(e)
     return {i: o for i,o in res.items() if not isinstance(o, InputError)}
 
-# %% ../nbs/11_deploy.ipynb #f3d9e935
+# %% ../nbs/11_deploy.ipynb #420bf552
 @patch
 def predict(self:Run,
     images, # an image as in `read_image`, or several
@@ -95,7 +110,7 @@ def predict(self:Run,
     if resized: print(f'{resized:,} of {len(images):,} images resized to {size[0]}×{size[1]} pixels')
     return pd.concat(dfs) if dfs else pd.DataFrame(columns=self.env['classes'])
 
-# %% ../nbs/11_deploy.ipynb #023e6f60
+# %% ../nbs/11_deploy.ipynb #6d17c937
 def top_classes(
     probs:pd.DataFrame, # as from `Run.predict`
     n:int=3 # classes
@@ -104,7 +119,7 @@ def top_classes(
     order = np.argsort(-probs.values, axis=1, kind='stable')[:,:n]
     return [[(probs.columns[c], float(p[c])) for c in o] for o,p in zip(order, probs.values)]
 
-# %% ../nbs/11_deploy.ipynb #f94864ee
+# %% ../nbs/11_deploy.ipynb #386aaef1
 def needs(module, extra):
     try: return importlib.import_module(module)
     except ImportError as e: raise InputError(f'needs {module}: pip install cifar_hrf[{extra}]') from e
@@ -116,7 +131,7 @@ def _example(run, dtype, n):
 def _facts(run): # kept in the file
     return dict(classes=json.dumps(run.env['classes']), recipe=run.recipe.name, accuracy=str(run.summary['accuracy']))
 
-# %% ../nbs/11_deploy.ipynb #6b63f111
+# %% ../nbs/11_deploy.ipynb #3b287e98
 @contextmanager
 def _no_log():
     logging.disable(logging.ERROR)
@@ -132,18 +147,18 @@ def _to_onnx(run, dtype, opset, file):
                           dynamo=True, external_data=False)
     model = onnx.load(file)
     got = model.opset_import[0].version
-    if opset and got!=opset: raise InputError(f'opset={opset}: not known to the exporter; it writes {got}')
+    if opset and got!=opset: raise InputError(f'opset={opset}: not known to the exporter; leave it out, or try 20')
     onnx.helper.set_model_props(model, _facts(run))
     onnx.save(model, file)
 
-# %% ../nbs/11_deploy.ipynb #7012eeb3
+# %% ../nbs/11_deploy.ipynb #85c82257
 def _to_torch(run, dtype, opset, file):
     if opset: raise InputError(f'opset={opset}: only ONNX has opsets; leave it out')
     batch = {0: torch.export.Dim('batch')}
     program = torch.export.export(run.predictor.cpu(), (_example(run, dtype, 2),), dynamic_shapes=(batch,))
     torch.export.save(program, file, extra_files=_facts(run))
 
-# %% ../nbs/11_deploy.ipynb #5acaaa30
+# %% ../nbs/11_deploy.ipynb #80cbbe0c
 def _run_onnx(file, x):
     session = needs('onnxruntime', 'onnx').InferenceSession(file, providers=['CPUExecutionProvider'])
     return tensor(session.run(None, {'images': x.numpy()})[0])
@@ -152,7 +167,7 @@ def _run_torch(file, x): return torch.export.load(file).module()(x)
 
 exporters = dict(onnx=(_to_onnx,_run_onnx,'model.onnx'), torch=(_to_torch,_run_torch,'model.pt2'))
 
-# %% ../nbs/11_deploy.ipynb #4c24b613
+# %% ../nbs/11_deploy.ipynb #e1267a6b
 @patch
 def export(self:Run,
     to:str='onnx', # or 'torch'
@@ -173,7 +188,7 @@ def export(self:Run,
     print(f'{dest}: largest difference to the network {diff:.1g}')
     return dest
 
-# %% ../nbs/11_deploy.ipynb #3ab7a961
+# %% ../nbs/11_deploy.ipynb #92171a50
 def _card_header(run):
     env,task = run.env,dict(type='image-classification')
     name = {'cifar10': 'cifar10'}.get(env['data'])
@@ -183,7 +198,7 @@ def _card_header(run):
                                **(dict(datasets=[name]) if name else {}), metrics=['accuracy'],
                                **{'model-index': [dict(name=run.path.name, results=[result])]}), sort_keys=False)
 
-# %% ../nbs/11_deploy.ipynb #3049d53c
+# %% ../nbs/11_deploy.ipynb #92814f0a
 def model_card(run:Run) -> str: # Markdown, with the header that the Hugging Face Hub reads
     "Describe a run for people who use its network"
     r,e,s = run.recipe,run.env,run.summary

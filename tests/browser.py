@@ -67,7 +67,7 @@ def main():
             def up(): return urllib.request.urlopen(url, timeout=5).status==200
             until(up, 120)
             second = subprocess.run(cli('hrf_app', run, '--port', port), capture_output=True, text=True)
-            assert second.returncode==2 and second.stderr.startswith(f'hrf_app: --port {port}: cannot be used'), second.stderr
+            assert second.returncode==2 and second.stderr.startswith(f'hrf_app: 127.0.0.1, port {port}: cannot be used'), second.stderr
             chromium = browser()
             try: visit(chromium, out)
             finally: chromium.quit()
