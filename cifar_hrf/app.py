@@ -110,7 +110,8 @@ def _predict_tab(gr, run, own, examples):
     names = own.table.name.tolist()
     with gr.Row():
         with gr.Column():
-            im = gr.Image(type='pil', image_mode=None, label='Image', height=320, sources=['upload','clipboard'], buttons=[])
+            im = gr.Image(type='pil', image_mode=None, label='Image', height=320,
+                          sources=['upload','clipboard'], buttons=[])
             if examples: gr.Examples(examples, im, label='Examples')
         with gr.Column():
             bars = gr.Label(num_top_classes=5, label='What the network says')
@@ -183,8 +184,8 @@ def launch_app(
     gr = needs('gradio', 'app')
     Image.MAX_IMAGE_PIXELS = 2**24
     theme,app = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace']),build_app(run)
-    try: _,url,_ = app.launch(server_name=host, server_port=port, share=False, max_file_size='10mb', theme=theme, css=_css,
-                              footer_links=[], show_error=True, quiet=True, prevent_thread_lock=True)
+    options = dict(share=False, max_file_size='10mb', theme=theme, css=_css, footer_links=[], show_error=True, quiet=True)
+    try: _,url,_ = app.launch(server_name=host, server_port=port, prevent_thread_lock=True, **options)
     except OSError as e:
         raise InputError(f'{host or "127.0.0.1"}, port {port or "7860 to 7959"}: cannot be used; try another') from e
     print(f'{url} (Ctrl-C to stop)', flush=True)
@@ -201,11 +202,14 @@ def write_space(
         raise InputError(f'--space {folder}: not empty; name a new folder')
     run.predictor # raises if the run has no weights
     url = importlib.metadata.metadata('cifar_hrf')['Home-page']
-    header = yaml.safe_dump(dict(title=f"{run.recipe.name} on {run.env['data']}", sdk='gradio', app_file='app.py', license='apache-2.0'))
-    files = {'app.py': "from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n\nlaunch_app(load_run('run'))\n",
+    title = f"{run.recipe.name} on {run.env['data']}"
+    header = yaml.safe_dump(dict(title=title, sdk='gradio', app_file='app.py', license='apache-2.0'))
+    program = "from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n\nlaunch_app(load_run('run'))\n"
+    files = {'app.py': program,
              'requirements.txt': f'cifar_hrf[app] @ git+{url}\n',
              'README.md': f'---\n{header}---\n\n' + model_card(run).split('---\n\n', 1)[1]}
     for o in run.path.ls():
-        if o.suffix in ('.json','.csv','.safetensors') or o.name=='misclassified.png': files[f'run/{o.name}'] = o.read_bytes()
+        if o.suffix in ('.json','.csv','.safetensors') or o.name=='misclassified.png':
+            files[f'run/{o.name}'] = o.read_bytes()
     for name,content in files.items(): write_file(folder/name, content)
     return folder

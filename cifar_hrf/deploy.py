@@ -191,12 +191,13 @@ def export(self:Run,
 # %% ../nbs/11_deploy.ipynb #92171a50
 def _card_header(run):
     env,task = run.env,dict(type='image-classification')
-    name = {'cifar10': 'cifar10'}.get(env['data'])
+    name = env['data'] if env['data']=='cifar10' else None # the Hub's own name of the data
     result = dict(task=task, dataset=dict(type=name or 'imagefolder', name=env['data']),
                   metrics=[dict(type='accuracy', value=run.summary['accuracy'])])
-    return yaml.safe_dump(dict(library_name='cifar_hrf', pipeline_tag=task['type'], tags=['image-classification', 'fastai'],
-                               **(dict(datasets=[name]) if name else {}), metrics=['accuracy'],
-                               **{'model-index': [dict(name=run.path.name, results=[result])]}), sort_keys=False)
+    header = dict(library_name='cifar_hrf', pipeline_tag=task['type'], tags=['fastai'], metrics=['accuracy'])
+    if name: header['datasets'] = [name]
+    header['model-index'] = [dict(name=run.path.name, results=[result])]
+    return yaml.safe_dump(header, sort_keys=False)
 
 # %% ../nbs/11_deploy.ipynb #92814f0a
 def model_card(run:Run) -> str: # Markdown, with the header that the Hugging Face Hub reads
@@ -204,14 +205,16 @@ def model_card(run:Run) -> str: # Markdown, with the header that the Hugging Fac
     r,e,s = run.recipe,run.env,run.summary
     size = '×'.join(map(str, e['size']))
     accuracy = 'not measured' if s['accuracy'] is None else f"{s['accuracy']:.2%}"
+    recipe = f"`{r.name}`, {r.epochs} epochs, seed {e['seed']}, {s['n_params']:,} parameters"
+    machine = f"{e['gpu'] or e['cpu']}, {s['train_seconds']:.0f} s of training"
     text = f"""# {run.path.name}
 
 An image classifier for {size} pixels and {len(e['classes'])} classes: {', '.join(e['classes'])}.
 
 - **Data**: `{e['data']}`, {e['n_train']:,} images for training
 - **Accuracy**: {accuracy} on {e['n_valid']:,} images ({e['evaluated_on']}), after the last epoch, one view of each
-- **Recipe**: `{r.name}`, {r.epochs} epochs, seed {e['seed']}, {s['n_params']:,} parameters; `recipe.json` has all fields
-- **Hardware**: {e['gpu'] or e['cpu']}, {s['train_seconds']:.0f} s of training; PyTorch {e['torch']}, commit {e['commit'] or 'unknown'}
+- **Recipe**: {recipe}; `recipe.json` has all fields
+- **Hardware**: {machine}; PyTorch {e['torch']}, commit {e['commit'] or 'unknown'}
 
 **Limits.** It knows only these classes, and gives one of them to any image. Images of another size are resized to
 {size} pixels first. It was evaluated on images of the same origin as its training images; others may be harder.
