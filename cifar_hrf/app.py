@@ -184,7 +184,7 @@ def launch_app(
     gr = needs('gradio', 'app')
     Image.MAX_IMAGE_PIXELS = 2**24
     theme,app = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace']),build_app(run)
-    options = dict(share=False, max_file_size='10mb', theme=theme, css=_css, footer_links=[], show_error=True, quiet=True)
+    options = dict(max_file_size='10mb', theme=theme, css=_css, footer_links=[], show_error=True, quiet=True)
     try: _,url,_ = app.launch(server_name=host, server_port=port, prevent_thread_lock=True, **options)
     except OSError as e:
         raise InputError(f'{host or "127.0.0.1"}, port {port or "7860 to 7959"}: cannot be used; try another') from e
@@ -204,8 +204,8 @@ def write_space(
     url = importlib.metadata.metadata('cifar_hrf')['Home-page']
     title = f"{run.recipe.name} on {run.env['data']}"
     header = yaml.safe_dump(dict(title=title, sdk='gradio', app_file='app.py', license='apache-2.0'))
-    program = "from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n\nlaunch_app(load_run('run'))\n"
-    files = {'app.py': program,
+    imports = 'from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n'
+    files = {'app.py': f"{imports}\nlaunch_app(load_run('run'))\n",
              'requirements.txt': f'cifar_hrf[app] @ git+{url}\n',
              'README.md': f'---\n{header}---\n\n' + model_card(run).split('---\n\n', 1)[1]}
     for o in run.path.ls():

@@ -183,7 +183,7 @@ def export(self:Run,
         write(self, dtype, opset, tmp)
         x = _example(self, dtype, 7)
         with torch.inference_mode(): diff = (use(tmp, x)-self.predictor(x)).abs().max().item()
-        if not diff<=1e-4: raise InputError(f'{to}: differs from the network by {diff:.2g}, more than 1e-4; not written')
+        if not diff<=1e-4: raise InputError(f'{to}: differs from the network by {diff:.2g}, over 1e-4; not written')
     write_file(dest.parent/'README.md', model_card(self))
     print(f'{dest}: largest difference to the network {diff:.1g}')
     return dest
