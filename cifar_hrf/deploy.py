@@ -50,8 +50,8 @@ def _from_array(x):
     x = torch.as_tensor(x)
     fits = x.ndim==3 and x.shape[0] in (1,3)
     if not (fits and (x.dtype==torch.uint8 or x.is_floating_point() and 0<=x.min() and x.max()<=1)):
-        raise InputError(f'image of shape {(*x.shape,)}, {x.dtype}: needs an array [h,w,3] or [h,w], or a tensor [3,h,w], '
-                         'of bytes, or of numbers from 0 to 1')
+        raise InputError(f'image of shape {(*x.shape,)}, {x.dtype}: needs an array [h,w,3] or [h,w], '
+                         'or a tensor [3,h,w], of bytes, or of numbers from 0 to 1')
     return to_pil_image(x)
 
 def _opened(o):

@@ -1,5 +1,5 @@
 "Prediction of any image, and files for other programs."
-import csv, io, json, subprocess, sys
+import csv, io, json, os, subprocess, sys
 import numpy as np
 import pytest
 import torch
@@ -8,6 +8,8 @@ from fastai.learner import Learner, load_learner
 from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, hrf_learner, image_files, load_run, recipes,
                            resident, train)
 from cifar_hrf.cli import hrf_export, hrf_predict
+
+long = pytest.mark.skipif(not os.getenv('STRESS'), reason='part of make stress')
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
@@ -46,6 +48,7 @@ def test_rotated_photo(run, tmp_path):
     a,b = run.predict([tmp_path/'plain.png', tmp_path/'turned.png']).values
     assert np.allclose(a, b, atol=1e-5)
 
+@long
 def test_bomb(run, tmp_path):
     Image.new('1', (30_000,30_000)).save(tmp_path/'bomb.png')
     with pytest.raises(InputError, match='bomb.png: not a readable image'): run.predict(tmp_path/'bomb.png')
@@ -57,6 +60,7 @@ def test_forms_of_an_image(run):
     first,*others = [run.predict(o).values for o in forms]
     for o in others: assert np.allclose(first, o, atol=1e-6)
 
+@long
 @pytest.mark.parametrize('name', ['lite','s003-asrun'])
 def test_export_of_recipes(name, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
@@ -66,6 +70,7 @@ def test_export_of_recipes(name, tmp_path):
     p = onnxruntime.InferenceSession(run.export('onnx')).run(None, dict(images=x))[0]
     with torch.no_grad(): assert np.abs(p-run.predictor(torch.from_numpy(x)).numpy()).max()<1e-4
 
+@long
 def test_export_without_this_package(run, tmp_path):
     f = run.export('torch', out=tmp_path)
     program = f'import sys, torch; m = torch.export.load({str(f)!r}).module(); print(m(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).sum().item(), "cifar_hrf" in sys.modules, "fastai" in sys.modules)'
@@ -73,6 +78,7 @@ def test_export_without_this_package(run, tmp_path):
     total,*ours = r.stdout.split()
     assert abs(float(total)-2)<1e-4 and ours==['False','False'], r.stderr
 
+@long
 def test_bad_export(run, tmp_path, capsys):
     for line,message in [('--opset 99', 'opset=99: not known to the exporter'), ('--dtype int8', 'dtype=int8')]:
         with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--out', str(tmp_path), *line.split()])
@@ -92,6 +98,7 @@ def test_run_without_weights_or_stats(run, tmp_path):
     (tmp_path/'env.json').write_text(json.dumps({k: v for k,v in env.items() if k!='stats'}))
     with pytest.raises(InputError, match='has no stats'): load_run(tmp_path).predict(torch.zeros(3, 32, 32))
 
+@long
 @pytest.mark.parametrize('make', [Learner, lambda *a,**k: Learner(*a, **k).fast(), hrf_learner], ids=['stock','fast','ours'])
 def test_learner_export(make, tmp_path):
     learn = make(resident(cifar_dls('digits', bs=256)), custom_resnet(width=4))
