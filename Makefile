@@ -5,7 +5,7 @@ BIN     = $(VENV)/bin
 ARGS   ?=
 READY   = $(VENV)/ready
 
-.PHONY: train test stress setup readme prepare clean
+.PHONY: train test stress colab setup readme prepare clean
 
 train: $(READY)
 	$(BIN)/hrf_train $(ARGS)
@@ -21,6 +21,10 @@ stress: $(READY)
 	STRESS=1 CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_deploy.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check selenium
 	CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1 $(BIN)/python tests/browser.py
+
+# the tutorials and replications as in Colab: the built wheel in a fresh environment, about half an hour
+colab: $(READY)
+	$(BIN)/python tools/colab.py
 
 setup: $(READY)
 

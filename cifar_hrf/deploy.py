@@ -46,8 +46,7 @@ def predictor(self:Run) -> Predictor: # in evaluation mode, on the CPU
     return self._predictor
 
 # %% ../nbs/11_deploy.ipynb #5600f99a
-def _from_array(x):
-    x = torch.as_tensor(x)
+def _from_tensor(x): # -> PIL image
     fits = x.ndim==3 and x.shape[0] in (1,3)
     if not (fits and (x.dtype==torch.uint8 or x.is_floating_point() and 0<=x.min() and x.max()<=1)):
         raise InputError(f'image of shape {(*x.shape,)}, {x.dtype}: needs an array [h,w,3] or [h,w], '
@@ -55,8 +54,9 @@ def _from_array(x):
     return to_pil_image(x)
 
 def _opened(o):
-    if isinstance(o, np.ndarray): return _from_array(o[None] if o.ndim==2 else np.moveaxis(o, -1, 0))
-    return _from_array(o.as_subclass(Tensor)) if isinstance(o, Tensor) else o
+    if isinstance(o, np.ndarray):
+        o = torch.from_numpy(np.ascontiguousarray(o[None] if o.ndim==2 else np.moveaxis(o, -1, 0)))
+    return _from_tensor(o.as_subclass(Tensor)) if isinstance(o, Tensor) else o
 
 # %% ../nbs/11_deploy.ipynb #2d1e49b9
 def read_image(
@@ -96,18 +96,18 @@ def predict(self:Run,
     skip:bool=False # print and leave out images that cannot be read?
 ) -> pd.DataFrame: # a row for each image, a column for each class
     "Probabilities of the classes"
-    images,size,resized,dfs = _listed(images),tuple(self.env['size']),0,[]
-    net = self.predictor.to(default_device())
+    images,size,device,resized,dfs = _listed(images),tuple(self.env['size']),default_device(),0,[]
+    net = self.predictor if device.type=='cpu' else deepcopy(self.predictor).to(device)
     with ThreadPoolExecutor() as pool, torch.inference_mode():
         for at in show_progress(range(0, len(images), bs), f'predicting {len(images):,} images', len(images)>1000):
             batch = images[at:at+bs]
             read = _read_batch(batch, size, skip, pool)
             if not read: continue
             resized += sum(was!=size for _,was in read.values())
-            p = net(torch.stack([x for x,_ in read.values()]).to(default_device())).cpu()
+            p = net(torch.stack([x for x,_ in read.values()]).to(device)).cpu()
             names = [str(batch[i]) if isinstance(batch[i], (str,Path)) else at+i for i in read]
             dfs.append(pd.DataFrame(p.numpy(), names, self.env['classes']))
-    if resized: print(f'{resized:,} of {len(images):,} images resized to {size[0]}×{size[1]} pixels')
+    if resized: print(f'{resized:,} of {len(images):,} images resized to {size[1]}×{size[0]} pixels')
     return pd.concat(dfs) if dfs else pd.DataFrame(columns=self.env['classes'])
 
 # %% ../nbs/11_deploy.ipynb #6d17c937
@@ -120,7 +120,8 @@ def top_classes(
     return [[(probs.columns[c], float(p[c])) for c in o] for o,p in zip(order, probs.values)]
 
 # %% ../nbs/11_deploy.ipynb #386aaef1
-def needs(module, extra):
+def needs(module, extra): # -> module
+    "Import `module`, which only the optional part `extra` of this package needs"
     try: return importlib.import_module(module)
     except ImportError as e: raise InputError(f'needs {module}: pip install cifar_hrf[{extra}]') from e
 
@@ -134,15 +135,16 @@ def _facts(run): # kept in the file
 # %% ../nbs/11_deploy.ipynb #3b287e98
 @contextmanager
 def _no_log():
+    before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try: yield
-    finally: logging.disable(logging.NOTSET)
+    finally: logging.disable(before)
 
 def _to_onnx(run, dtype, opset, file):
     onnx,_ = needs('onnx', 'onnx'),needs('onnxscript', 'onnx')
     with warnings.catch_warnings(), _no_log():
         warnings.simplefilter('ignore')
-        torch.onnx.export(run.predictor.cpu(), (_example(run, dtype, 2),), file, input_names=['images'], verbose=False,
+        torch.onnx.export(run.predictor, (_example(run, dtype, 2),), file, input_names=['images'], verbose=False,
                           output_names=['probabilities'], dynamic_shapes=({0: 'batch'},), opset_version=opset,
                           dynamo=True, external_data=False)
     model = onnx.load(file)
@@ -155,7 +157,7 @@ def _to_onnx(run, dtype, opset, file):
 def _to_torch(run, dtype, opset, file):
     if opset: raise InputError(f'opset={opset}: only ONNX has opsets; leave it out')
     batch = {0: torch.export.Dim('batch')}
-    program = torch.export.export(run.predictor.cpu(), (_example(run, dtype, 2),), dynamic_shapes=(batch,))
+    program = torch.export.export(run.predictor, (_example(run, dtype, 2),), dynamic_shapes=(batch,))
     torch.export.save(program, file, extra_files=_facts(run))
 
 # %% ../nbs/11_deploy.ipynb #80cbbe0c
@@ -177,7 +179,7 @@ def export(self:Run,
 ) -> Path: # of the file
     "Write the network, its normalization and the class names as one file; check it, and write its model card"
     one_of(exporters, to=to)
-    one_of(dict(uint8=0, float32=0), dtype=dtype)
+    one_of(('uint8','float32'), dtype=dtype)
     write,use,name = exporters[to]
     with atomic_write(dest := Path(out or self.path)/name) as tmp:
         write(self, dtype, opset, tmp)
@@ -203,7 +205,7 @@ def _card_header(run):
 def model_card(run:Run) -> str: # Markdown, with the header that the Hugging Face Hub reads
     "Describe a run for people who use its network"
     r,e,s = run.recipe,run.env,run.summary
-    size = '×'.join(map(str, e['size']))
+    size = '×'.join(map(str, e['size'][::-1])) # width first
     accuracy = 'not measured' if s['accuracy'] is None else f"{s['accuracy']:.2%}"
     recipe = f"`{r.name}`, {r.epochs} epochs, seed {e['seed']}, {s['n_params']:,} parameters"
     machine = f"{e['gpu'] or e['cpu']}, {s['train_seconds']:.0f} s of training"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CIFAR10_CLASSES', 'image_errors', 'known_stats', 'tree_files', 'image_files', 'digits_path', 'is_digits',
-           'cifar_path', 'data_path', 'auto_source', 'unreadable', 'RGBImage', 'image_stats', 'fingerprint',
-           'cache_path']
+           'cifar_path', 'data_path', 'cifar10_found', 'auto_source', 'unreadable', 'RGBImage', 'image_stats',
+           'fingerprint', 'cache_path']
 
 # %% ../nbs/00a_source.ipynb #5b5f53f3
 import configparser, contextlib, functools, hashlib, io, struct, sys, tarfile, tempfile, zlib
@@ -145,10 +145,12 @@ def is_named(source): return source in ('cifar10','digits')
 def source_name(source): return source if is_named(source) else Path(source).expanduser().resolve().name
 
 # %% ../nbs/00a_source.ipynb #8db96034
+def cifar10_found(): return (_home('data')/'cifar10').exists() # fastai's copy
+
 def auto_source() -> tuple: # name of the data, and a sentence that says why and how to choose
     "Choose CIFAR-10 where it is found or worth downloading, else the digits"
     why,other = 'CIFAR-10 is not on this machine, and there is no GPU','For the embedded digits: --data digits'
-    if (_home('data')/'cifar10').exists(): return 'cifar10',f'CIFAR-10, found on this machine. {other}'
+    if cifar10_found(): return 'cifar10',f'CIFAR-10, found on this machine. {other}'
     if torch.cuda.is_available():
         try: return cifar_path() and ('cifar10',f'CIFAR-10, downloaded since there is a GPU. {other}')
         except InputError as e: why = e

@@ -1,5 +1,6 @@
 "Prediction of any image, and files for other programs."
-import csv, io, json, os, subprocess, sys
+import csv, io, json, os, struct, subprocess, sys, zlib
+from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
@@ -7,6 +8,7 @@ from PIL import Image
 from fastai.learner import Learner, load_learner
 from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, hrf_learner, image_files, load_run, recipes,
                            resident, train)
+from cifar_hrf import app
 from cifar_hrf.cli import hrf_export, hrf_predict
 
 long = pytest.mark.skipif(not os.getenv('STRESS'), reason='part of make stress')
@@ -48,20 +50,19 @@ def test_rotated_photo(run, tmp_path):
     a,b = run.predict([tmp_path/'plain.png', tmp_path/'turned.png']).values
     assert np.allclose(a, b, atol=1e-5)
 
-@long
 def test_bomb(run, tmp_path):
-    Image.new('1', (30_000,30_000)).save(tmp_path/'bomb.png')
+    header = b'IHDR'+struct.pack('>IIBBBBB', 30_000, 30_000, 1, 0, 0, 0, 0) # of a PNG with 900 million pixels
+    (tmp_path/'bomb.png').write_bytes(b'\x89PNG\r\n\x1a\n'+struct.pack('>I', 13)+header+struct.pack('>I', zlib.crc32(header)))
     with pytest.raises(InputError, match='bomb.png: not a readable image'): run.predict(tmp_path/'bomb.png')
 
 def test_forms_of_an_image(run):
     x = np.random.default_rng(0).integers(0, 256, (32,32,3), dtype=np.uint8)
     t = torch.from_numpy(x).permute(2, 0, 1)
-    forms = x, x[None], t, t[None], t/255, Image.fromarray(x), [Image.fromarray(x)]
+    forms = x, np.flip(x[::-1], 0), x[None], t, t[None], t/255, Image.fromarray(x), [Image.fromarray(x)]
     first,*others = [run.predict(o).values for o in forms]
     for o in others: assert np.allclose(first, o, atol=1e-6)
 
-@long
-@pytest.mark.parametrize('name', ['lite','s003-asrun'])
+@pytest.mark.parametrize('name', ['s003-asrun', *(pytest.param(o, marks=long) for o in ('lite','fast10','s004-asrun'))])
 def test_export_of_recipes(name, tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
     small = dict(widths=(4,8,8)) if recipes[name].model=='lite_net' else dict(width=4)
@@ -70,7 +71,6 @@ def test_export_of_recipes(name, tmp_path):
     p = onnxruntime.InferenceSession(run.export('onnx')).run(None, dict(images=x))[0]
     with torch.no_grad(): assert np.abs(p-run.predictor(torch.from_numpy(x)).numpy()).max()<1e-4
 
-@long
 def test_export_without_this_package(run, tmp_path):
     f = run.export('torch', out=tmp_path)
     program = f'import sys, torch; m = torch.export.load({str(f)!r}).module(); print(m(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).sum().item(), "cifar_hrf" in sys.modules, "fastai" in sys.modules)'
@@ -78,7 +78,6 @@ def test_export_without_this_package(run, tmp_path):
     total,*ours = r.stdout.split()
     assert abs(float(total)-2)<1e-4 and ours==['False','False'], r.stderr
 
-@long
 def test_bad_export(run, tmp_path, capsys):
     for line,message in [('--opset 99', 'opset=99: not known to the exporter'), ('--dtype int8', 'dtype=int8')]:
         with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--out', str(tmp_path), *line.split()])
@@ -98,7 +97,6 @@ def test_run_without_weights_or_stats(run, tmp_path):
     (tmp_path/'env.json').write_text(json.dumps({k: v for k,v in env.items() if k!='stats'}))
     with pytest.raises(InputError, match='has no stats'): load_run(tmp_path).predict(torch.zeros(3, 32, 32))
 
-@long
 @pytest.mark.parametrize('make', [Learner, lambda *a,**k: Learner(*a, **k).fast(), hrf_learner], ids=['stock','fast','ours'])
 def test_learner_export(make, tmp_path):
     learn = make(resident(cifar_dls('digits', bs=256)), custom_resnet(width=4))
@@ -109,3 +107,23 @@ def test_learner_export(make, tmp_path):
         learn.export()
         new = load_learner(tmp_path/'export.pkl')
         with new.no_bar(), learn.no_bar(): assert torch.allclose(new.predict(x)[2], learn.predict(x)[2], atol=1e-5)
+
+def test_app_downloads_no_examples(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(app, 'cifar10_found', lambda: False)
+    monkeypatch.setattr(app, 'data_path', lambda o: pytest.fail(f'asks for {o}'))
+    assert app._examples(SimpleNamespace(env=dict(run.env, data='cifar10')))==[]
+
+def test_space_of_a_run_without_weights(run, tmp_path):
+    for o in run.path.iterdir():
+        if o.suffix!='.safetensors': (tmp_path/o.name).write_bytes(o.read_bytes())
+    with pytest.raises(InputError, match='model.safetensors'): app.write_space(load_run(tmp_path), tmp_path/'space')
+    (tmp_path/'file').write_text('')
+    with pytest.raises(InputError, match='not empty'): app.write_space(run, tmp_path/'file')
+    assert not (tmp_path/'space').exists()
+
+def test_pipe_that_closes_early(run):
+    program = 'from cifar_hrf.cli import hrf_predict; hrf_predict()'
+    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', program, str(run.path), str(data_path('digits')/'test')],
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p.stdout.close()
+    assert 'Traceback' not in p.stderr.read() and p.wait()==1

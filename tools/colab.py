@@ -16,7 +16,8 @@ get_ipython().register_magic_function(pip, 'line', 'pip')
 
 def environment(d, python):
     "Build the wheel, and install it with Jupyter in a new environment in `d` -> its folder of programs"
-    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', d/'wheel', root], check=True)
+    subprocess.run(['git', 'clone', '-q', root, d/'clone'], check=True) # what is committed; a build leaves nothing in the checkout
+    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', d/'wheel', d/'clone'], check=True)
     subprocess.run([python, '-m', 'venv', d/'env'], check=True)
     bin = d/'env'/('Scripts' if os.name=='nt' else 'bin')
     subprocess.run([bin/'python', '-m', 'pip', 'install', '-q', *(d/'wheel').glob('*.whl'), 'nbconvert', 'ipykernel'], check=True)
