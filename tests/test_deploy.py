@@ -1,5 +1,5 @@
 "Prediction of any image, and files for other programs."
-import csv, io, json, os, struct, subprocess, sys, zlib
+import csv, io, json, multiprocessing, os, struct, subprocess, sys, zlib
 from types import SimpleNamespace
 import numpy as np
 import pytest
@@ -121,9 +121,15 @@ def test_space_of_a_run_without_weights(run, tmp_path):
     with pytest.raises(InputError, match='not empty'): app.write_space(run, tmp_path/'file')
     assert not (tmp_path/'space').exists()
 
-def test_pipe_that_closes_early(run):
-    program = 'from cifar_hrf.cli import hrf_predict; hrf_predict()'
-    p = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', program, str(run.path), str(data_path('digits')/'test')],
-                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    p.stdout.close()
-    assert 'Traceback' not in p.stderr.read() and p.wait()==1
+def predict_into_a_closed_pipe(args, errors):
+    read,write = os.pipe()
+    os.close(read)
+    os.dup2(write, 1)
+    sys.stdout,sys.stderr = open(1, 'w'),open(errors, 'w')
+    hrf_predict(args)
+
+def test_pipe_that_closes_early(run, tmp_path):
+    args = [str(run.path), str(data_path('digits')/'test')], tmp_path/'errors'
+    p = multiprocessing.get_context('fork').Process(target=predict_into_a_closed_pipe, args=args)
+    p.start(); p.join()
+    assert p.exitcode==1 and 'Traceback' not in (tmp_path/'errors').read_text()
