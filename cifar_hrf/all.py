@@ -19,7 +19,8 @@ from cifar_hrf.interpret import (ImageInterpretation, misclassified, plot_confus
                                  plot_runs, shared_errors)
 from cifar_hrf.gradcam import gradcam
 from cifar_hrf.runs import Run, environment, load_run, read_history
-from cifar_hrf.train import find_lr, resume_run, train, train_many
+from cifar_hrf.train import find_lr, resume_run, train
+from cifar_hrf.many import resume_many, search_recipe, train_many
 from cifar_hrf.receptive_field import plot_receptive_field, receptive_field
 from cifar_hrf.effective_field import EffectiveField, effective_field, plot_effective
 from cifar_hrf.results import read_runs

@@ -60,7 +60,7 @@ class History(_FitCallback):
 # %% ../nbs/05_callbacks.ipynb #1c7405db
 @patch
 def _means(self:History, training):
-    sums = self.sums[training].cpu().double()
+    sums = sum_processes(self.sums[training]).cpu().double()
     return (sums[:2]/sums[2]).tolist()
 
 @patch
@@ -132,9 +132,10 @@ class StopDiverged(_FitCallback):
     def before_fit(self): self.lost = torch.tensor(False)
     def after_loss(self): self.lost = ~self.loss.detach().as_subclass(Tensor).isfinite().all() | self.lost
     def before_validate(self):
-        if self.lost: raise CancelValidException()
+        if self._anywhere(): raise CancelValidException()
+    def _anywhere(self): self.lost = sum_processes(self.lost.float())>0; return self.lost
     def after_epoch(self):
-        if not self.lost: return
+        if not self._anywhere(): return
         print(f"diverged: the loss is no longer finite in epoch {self.epoch+1} (LR {self.opt.hypers[-1]['lr']:.2g} "
               'at its end); stopped. A lower lr_max may help: lr_range_test finds one')
         raise CancelFitException()

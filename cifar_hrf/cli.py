@@ -21,6 +21,7 @@ from .zoo import *
 from .writeups import *
 from .runs import *
 from .train import *
+from .many import *
 from .receptive_field import *
 from .effective_field import *
 from .results import *

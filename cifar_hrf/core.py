@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['InputError', 'check_int', 'on_screen', 'show_progress', 'atomic_write', 'write_file', 'save_figure', 'seeded',
-           'dls_device', 'autocast_kept', 'evaluating', 'cpu_name', 'on_signals']
+           'dls_device', 'autocast_kept', 'evaluating', 'cpu_name', 'on_signals', 'together', 'sum_processes', 'needs']
 
 # %% ../nbs/00_core.ipynb #4ecde01c
-import errno, platform, signal, sys, tempfile, threading
+import errno, importlib, platform, signal, sys, tempfile, threading
 from numbers import Integral
 from fastai.vision.all import *
 from fastprogress.fastprogress import ProgressBar, progress_bar
@@ -110,3 +110,20 @@ def on_signals(f, *signals): # by default SIGINT and SIGTERM
     try: yield
     finally:
         for o,f in old: signal.signal(o, f or signal.SIG_DFL)
+
+# %% ../nbs/00_core.ipynb #7852f1df
+def together() -> int: # 1 if this process is alone
+    "Number of processes that train together"
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+def sum_processes(x:Tensor) -> Tensor:
+    "Sum of `x` over all processes that train together"
+    if together()==1: return x
+    torch.distributed.all_reduce(x := x.clone())
+    return x
+
+# %% ../nbs/00_core.ipynb #f2c36762
+def needs(module, extra): # -> module
+    "Import `module`, which only the optional part `extra` of this package needs"
+    try: return importlib.import_module(module)
+    except ImportError as e: raise InputError(f'needs {module}: pip install cifar_hrf[{extra}]') from e

@@ -36,7 +36,14 @@ def _accumulate(met, learn):
     if type(met) not in (AvgMetric,AvgLoss): return met.accumulate(learn)
     n = find_bs(learn.yb)
     value = learn.loss.mean() if type(met) is AvgLoss else met.func(learn.pred, *learn.yb)
-    met.total,met.count = met.total+to_detach(value, cpu=False)*n,met.count+n
+    met.total,met.count = met.total+value.detach()*n,met.count+n
+
+# %% ../nbs/05a_fast.ipynb #f93da4fc
+def _sum_shares(mets):
+    for met in mets:
+        if together()==1 or type(met) not in (AvgMetric,AvgLoss) or not met.count: continue
+        sums = sum_processes(torch.stack([met.total, torch.full_like(met.total, met.count)]))
+        met.total,met.count = sums[0],sums[1].item()
 
 # %% ../nbs/05a_fast.ipynb #a183bc2e
 class FastRecorder(Recorder):
@@ -47,8 +54,12 @@ class FastRecorder(Recorder):
         train_mets = self.metrics if self.train_metrics else ()
         for met in train_mets if self.learn.training else self._valid_mets: _accumulate(met, self.learn)
         if self.learn.training: self._add_loss(self.learn.loss.detach().mean(), self.smooth_loss)
-    def after_train(self): self.after_fit(); super().after_train()
-    def after_fit(self): self.losses = [o.cpu() for o in self.losses]
+    def after_train(self):
+        self.after_fit(); _sum_shares(self._train_mets)
+        super().after_train()
+    def after_validate(self): _sum_shares(self._valid_mets); super().after_validate()
+    def after_fit(self):
+        if self.losses: self.losses = [*(sum_processes(torch.stack(self.losses))/together()).cpu()]
     def _add_loss(self, loss, smooth):
         smooth.count,smooth.val = smooth.count+1,loss.lerp(smooth.val.to(loss.device), smooth.beta)
         self.learn.smooth_loss = smooth.value

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['activations', 'norms', 'one_of', 'conv_block', 'Residual', 'Scale', 'GlobalMaxPool', 'ShiftBatchNorm',
-           'GhostBatchNorm', 'whiten_', 'dirac_']
+           'GhostBatchNorm', 'SyncBatchNorm', 'whiten_', 'dirac_']
 
 # %% ../nbs/03_layers.ipynb #5abc92eb
 from fastai.vision.all import *
-from .core import InputError
+from .core import *
 
 # %% ../nbs/03_layers.ipynb #3512f7db
 activations = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
@@ -102,8 +102,30 @@ def forward(self:GhostBatchNorm, x):
     last = x.is_contiguous(memory_format=torch.channels_last)
     return self._grouped(x, k).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
+# %% ../nbs/03_layers.ipynb #eb52ee8c
+class _SumProcesses(torch.autograd.Function):
+    "`sum_processes`, with its gradient"
+    @staticmethod
+    def forward(ctx, x): return sum_processes(x)
+    @staticmethod
+    def backward(ctx, g): return sum_processes(g)
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    "BatchNorm over the equal shares of all processes that train together, on any device"
+    def forward(self, x):
+        if not self.training or together()==1: return super().forward(x)
+        def mean(x): return _SumProcesses.apply(x.mean((0,2,3)))/together()
+        def each(v): return v[:,None,None]
+        wide = x.to(self.weight.dtype) # also within autocast
+        m = mean(wide)
+        x0 = wide-each(m)
+        var,n = mean(x0**2),x.numel()//x.shape[1]*together()
+        self.num_batches_tracked += 1
+        for o,new in (self.running_mean,m), (self.running_var,var*n/(n-1)): o.lerp_(new.detach(), self.momentum)
+        return (x0*each((var+self.eps).rsqrt()*self.weight)+each(self.bias)).to(x.dtype)
+
 # %% ../nbs/03_layers.ipynb #445485ca
-norms = dict(batch=nn.BatchNorm2d, shift=ShiftBatchNorm, ghost=GhostBatchNorm)
+norms = dict(batch=nn.BatchNorm2d, shift=ShiftBatchNorm, ghost=GhostBatchNorm, sync=SyncBatchNorm)
 
 # %% ../nbs/03_layers.ipynb #17ae42e4
 def _whitening(x, kernel_size, eps):

@@ -170,6 +170,11 @@ def build_model(self:Recipe,
 
 # %% ../nbs/06_recipe.ipynb #c0709918
 @patch
+def loading(self:Recipe) -> dict:
+    "The recipe's arguments of `cifar_dls`"
+    return _taken_by(cifar_dls, dict(self, stats=None if self.stats=='train' else self.stats))
+
+@patch
 def dataloaders(self:Recipe,
     source, # as in `cifar_dls`
     device=None, # to hold the images; by default the GPU, if there is one
@@ -177,9 +182,8 @@ def dataloaders(self:Recipe,
     fresh:bool=False # read all files again?
 ) -> DataLoaders: # resident
     "The images of `source`, with the recipe's transforms and batches"
-    stats = None if self.stats=='train' else self.stats
-    given = dict(self, stats=stats, device=device, num_workers=num_workers, fresh=fresh)
-    return resident(cifar_dls(source, **_taken_by(cifar_dls, given)), fresh=fresh)
+    dls = cifar_dls(source, device=device, num_workers=num_workers, fresh=fresh, **self.loading())
+    return resident(dls, fresh=fresh)
 
 # %% ../nbs/06_recipe.ipynb #73da3d15
 def _fresh(dls):
@@ -225,9 +229,12 @@ def learner(self:Recipe,
 # %% ../nbs/06_recipe.ipynb #0bdbf1bd
 recipes = {}
 
-def get_recipe(name:str) -> Recipe: # of `recipes`
-    "The recipe of that name"
+def get_recipe(name:str) -> Recipe: # of `recipes`, or of a file
+    "The recipe `name`, or that of the file `name` if it ends in .json"
     if name in recipes: return recipes[name]
+    if name.endswith('.json'):
+        try: return Recipe.from_json(Path(name).expanduser().read_text())
+        except (OSError, UnicodeError, InputError) as e: raise InputError(f'recipe={name}: cannot be read; {e}') from e
     near = ', '.join(difflib.get_close_matches(name, recipes, cutoff=0))
     raise InputError(f'recipe={name}: unknown; near it: {near}; all: hrf_train --list')
 

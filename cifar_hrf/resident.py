@@ -74,6 +74,20 @@ def _make_batches(dl, i, flips, plain, rest):
 # %% ../nbs/02a_resident.ipynb #8c00001b
 def _batches_at_once(values, device): return max(1, 2**24//values) if device.type=='cuda' else 1
 
+# %% ../nbs/02a_resident.ipynb #e1b7ba89
+ResidentDL.share = 0,1 # number of this process, and of processes
+
+@patch
+def _shares(self:ResidentDL, batches):
+    r,n = self.share
+    if n==1: yield from batches; return
+    for b in batches: # equal in training
+        end = len(b[0])//n*n if self.shuffle else None
+        yield tuple(o[r:end:n] for o in b)
+
+@patch
+def to_detach(self:ResidentDL, b, cpu=True, gather=True): return to_detach(b, cpu, gather and self.share[1]>1)
+
 # %% ../nbs/02a_resident.ipynb #8c00001e
 @patch
 def __iter__(self:ResidentDL):
@@ -87,7 +101,7 @@ def __iter__(self:ResidentDL):
     chunks = idxs.split(size) if isinstance(idxs, Tensor) else map(tensor, chunked(idxs, size))
     flips = [t for t in fs if getattr(t, 'alternate', False)]
     with ContextManagers([t.epoch(len(self.images), self.labels.device) for t in flips]):
-        for i in filter(len, chunks): yield from _make_batches(self, i, flips, plain, rest)
+        for i in filter(len, chunks): yield from self._shares(_make_batches(self, i, flips, plain, rest))
     self.after_iter()
 
 # %% ../nbs/02a_resident.ipynb #8c000021

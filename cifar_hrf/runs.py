@@ -50,13 +50,15 @@ def environment(device:torch.device, seed:int) -> dict:
 
 # %% ../nbs/08_runs.ipynb #b71037a1
 def _data_facts(dls):
+    if 'facts' in vars(dls): return dls.facts # hashing takes a moment
     h = hashlib.blake2b(digest_size=16)
     for dl in dls.loaders:
         for o in dl.images,dl.labels: h.update(o.as_subclass(Tensor).cpu().contiguous().numpy())
     norm = first(dls.train.after_batch.fs, risinstance(Normalize))
-    return dict(fingerprint=h.hexdigest(), n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
+    dls.facts = dict(fingerprint=h.hexdigest(), n_train=len(dls.train_ds), n_valid=len(dls.valid_ds),
                 classes=list(dls.vocab), size=list(dls.train.images.shape[-2:]),
                 stats=norm and [o.flatten().tolist() for o in (norm.mean, norm.std)])
+    return dls.facts
 
 # %% ../nbs/08_runs.ipynb #46b549ef
 def write_setting(run, recipe, learn, source, seed):
