@@ -18,7 +18,7 @@ import cifar_hrf.zoo, cifar_hrf.writeups # they fill `recipes`
 from cifar_hrf.interpret import (ImageInterpretation, misclassified, plot_confusion, plot_curves, plot_misclassified,
                                  plot_runs, shared_errors)
 from cifar_hrf.gradcam import gradcam
-from cifar_hrf.runs import Run, environment, load_run, read_history
+from cifar_hrf.runs import Run, load_run
 from cifar_hrf.train import find_lr, resume_run, train
 from cifar_hrf.many import resume_many, search_recipe, train_many
 from cifar_hrf.receptive_field import plot_receptive_field, receptive_field

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['command', 'hrf_train', 'hrf_find', 'named_model', 'hrf_rf', 'hrf_results', 'hrf_predict', 'hrf_export', 'hrf_app',
-           'hrf_bench']
+           'hrf_bench', 'main']
 
 # %% ../nbs/13_cli.ipynb #82395acb
 import argparse, contextlib, inspect, runpy, shlex, signal, sys, torchvision
@@ -36,7 +36,9 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message): raise InputError(message)
 
 # %% ../nbs/13_cli.ipynb #a271d4bf
-def _leave(status, text): print(text, file=sys.stderr); sys.exit(status)
+def _leave(status, text):
+    if not rank_distrib(): print(text, file=sys.stderr)
+    sys.exit(status)
 
 @contextmanager
 def command(f): # function of the command
@@ -45,6 +47,7 @@ def command(f): # function of the command
     plt.switch_backend('agg')
     warnings.simplefilter('ignore')
     if default_device().type=='cpu': keep_memory()
+    if rank_distrib(): sys.stdout = open(os.devnull, 'w') # the first of several processes speaks for all
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace') # a terminal may not know ≥
     try:
         with on_signals(stop, signal.SIGTERM): yield _Parser(f.__name__, description=f.__doc__, allow_abbrev=False)
@@ -66,7 +69,7 @@ def _number(low, high, kind=int):
 
 # %% ../nbs/13_cli.ipynb #169faa99
 def _recipe_options(p):
-    p.add('--recipe', default='auto', help='name of a recipe (spec on a GPU, lite on a CPU, digits for the digits)')
+    p.add('--recipe', default='auto', help='name of a recipe, or its .json file (spec on a GPU, lite on a CPU)')
     p.add('--data', default='auto', help='cifar10, digits, a folder with train/ and test/, official batches or archive')
     p.add('--workers', type=_number(0, 256), dest='num_workers', help='processes that read images (one per core)')
     p.add('--fresh', action='store_true', help='read all images again, even if the cache seems up to date')
@@ -92,7 +95,7 @@ def _choose(a, **fields):
     return get_recipe(name).replace(**parse_fields(a.set)).replace(**fields),source
 
 # %% ../nbs/13_cli.ipynb #7629b989
-def _report_run(path):
+def _report_run(path, files=True):
     run = load_run(path)
     s,images = run.summary,f"{run.env['n_valid']:,} {'test' if run.recipe.valid=='test' else 'held-out'} images"
     after = f"after {s['epochs']} epoch{'s'*(s['epochs']!=1)}"
@@ -102,23 +105,56 @@ def _report_run(path):
     if 'tta' in s: after += f" ({s['accuracy_tta']:.2%} over {dict(mirror='two', six='six')[s['tta']]} views of each)"
     seconds = f"{s['train_seconds']:.0f} s of training, {s['seconds']:.0f} s in all"
     print(f"\naccuracy {s['accuracy']:.2%} on {images} {after}; {seconds}")
-    print(f'{path}: curves.png, misclassified.png, confusion.png, history.csv ...')
+    if files: print(f'{path}: curves.png, misclassified.png, confusion.png, history.csv ...')
     return s['accuracy']
+
+# %% ../nbs/13_cli.ipynb #9a2eab08
+def _spread(good, n):
+    sd = f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else ''
+    return f'{len(good)} of {n} runs complete: mean {np.mean(good):.2%}{sd}, {min(good):.2%} to {max(good):.2%}'
 
 # %% ../nbs/13_cli.ipynb #ca3c01ed
 def _report(paths):
-    good = [o for o in map(_report_run, paths) if o is not None]
+    good = [o for o in (_report_run(o, files=len(paths)==1) for o in paths) if o is not None]
     if len(paths)>1 and good:
-        sd = f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else ''
-        print(f"\n{len(good)} of {len(paths)} runs complete: mean {np.mean(good):.2%}{sd}, {min(good):.2%} to "
-              f'{max(good):.2%}; intervals and comparisons: hrf_results {shlex.quote(str(Path(paths[0]).parent))}')
+        runs,out = read_runs(paths),shlex.quote(str(Path(paths[0]).parent))
+        if by := varied_fields(runs): print('\n'+_shown(results_table(runs, by=['recipe',*by]), ['recipe',*by], None).to_string(index=False))
+        else: print(f'\n{_spread(good, len(paths))}')
+        print(f'intervals and comparisons: hrf_results {out}')
     if len(good)<len(paths): sys.exit(1)
 
+# %% ../nbs/13_cli.ipynb #9ee71f4f
+def _report_once(paths):
+    if not rank_distrib(): _report(paths)
+
+def _search(a, recipe, source, seeds, space):
+    out = a.out if a.out!='runs' else 'search'
+    if not space: raise InputError('--search: needs fields to vary, like --grid lr_max=.1:1')
+    search_recipe(recipe, source, a.search, space, out, [*seeds], a.metric, **_engine_options(a))
+    print(f"train it on all training images: hrf_train --recipe {shlex.quote(out+'/best.json')}")
+
 # %% ../nbs/13_cli.ipynb #d9b4e9f1
-def _resume(a, p):
-    for k in 'recipe epochs seed seeds out set show'.split():
+def _engine_options(a):
+    options = dict(num_workers=a.num_workers, fresh=a.fresh)
+    if a.engine=='ray': options.update(engine='ray', address=a.address, per_device=a.per_device)
+    elif a.address or a.per_device!=1: raise InputError('--address, --per-device: need --engine ray')
+    return options
+
+def _resume(a, p): # -> run folders
+    for k in 'recipe epochs seed seeds out set show grid search'.split():
         if getattr(a, k)!=p.get_default(k): raise InputError(f'--{k}: a resumed run has its own; leave it out')
-    return resume_run(a.resume, None if a.data=='auto' else a.data, num_workers=a.num_workers, fresh=a.fresh)
+    source,many = None if a.data=='auto' else a.data,[*Path(a.resume).glob('*/summary.json')]
+    if many: return resume_many(a.resume, source, **_engine_options(a))
+    return [resume_run(a.resume, source, num_workers=a.num_workers, fresh=a.fresh)]
+
+# %% ../nbs/13_cli.ipynb #0d7b2ceb
+def _many_options(p):
+    p.add('--grid', nargs='+', default=[], metavar='field=values', help='train each combination: lr_max=.2,.4 width=16,32')
+    p.add('--search', type=_number(1, 10**5), metavar='N', help='try N recipes from --grid on held-out images; a range: lr_max=.1:1')
+    p.add('--metric', choices=('accuracy','accuracy_tta'), default='accuracy', help='that the search makes large (accuracy)')
+    p.add('--engine', choices=('here','ray'), default='here', help='here: one run after the other; ray: side by side (here)')
+    p.add('--address', help='of a Ray cluster (one starts on this machine)')
+    p.add('--per-device', type=_number(1, 64), default=1, help='with Ray: runs at a time on each GPU, or CPU core (1)')
 
 # %% ../nbs/13_cli.ipynb #32e4eeef
 def hrf_train(args=None): # list of options; `None`: those of the command line
@@ -128,16 +164,18 @@ def hrf_train(args=None): # list of options; `None`: those of the command line
         p.add('--epochs', type=_number(1, 10**6), help="instead of the recipe's own")
         p.add('--seed', type=_number(0, 2**32-1), default=0, help='of weights, order and augmentation (0)')
         p.add('--seeds', type=_number(1, 10_000), default=1, help='train this many runs: this seed and the next ones')
-        p.add('--resume', metavar='RUN', help='continue a stopped run; --data only if it was trained on a folder')
+        p.add('--resume', metavar='RUN', help='continue a stopped run, or all in a folder; --data only if it was a folder')
         p.add('--list', action='store_true', help='list the recipes, by group')
         p.add('--show', action='store_true', help='print the whole recipe')
+        _many_options(p)
         a = p.parse_args(args)
         if a.list: return print(list_recipes())
-        if a.resume is not None: return _report([_resume(a, p)])
+        if a.resume is not None: return _report_once(_resume(a, p))
         recipe,source = _choose(a, **(dict(epochs=a.epochs) if a.epochs else {}))
         if a.show: return print(recipe.to_json())
-        seeds,loading = range(a.seed, a.seed+a.seeds),dict(num_workers=a.num_workers, fresh=a.fresh)
-        _report(train_many(recipe, source, seeds, a.out, **loading))
+        seeds,grid = range(a.seed, a.seed+a.seeds),parse_grid(a.grid)
+        if a.search: return _search(a, recipe, source, seeds, grid)
+        _report_once(train_many(recipe, source, seeds, a.out, grid, **_engine_options(a)))
 
 # %% ../nbs/13_cli.ipynb #b34920bd
 def hrf_find(args=None): # list of options; `None`: those of the command line
@@ -281,14 +319,15 @@ def hrf_results(args=None): # list of options; `None`: those of the command line
         p.add('--target', type=_number(2, 100, float), help='accuracy in percent, like 94: counts runs that reach it')
         p.add('--compare', nargs=2, metavar=('A','B'), help='compare recipe A with recipe B')
         p.add('--see', type=_number(.001, 100, float), help='with --compare: points to see; prints the runs needed')
-        p.add('--by', nargs='+', default=['recipe'], metavar='column', help='columns to group by, like: recipe changed')
+        p.add('--by', nargs='+', metavar='column', help='columns to group by (recipe, and the fields that a grid varied)')
         p.add('--mix', action='store_true', help='average runs even if they differ in more than the seed')
         p.add('--out', default='summary', help='folder for the three files (summary); replaces them')
         a = p.parse_args(args)
         if a.see and not a.compare: raise InputError('--see: needs two recipes: --compare A B')
         runs,target = read_runs(a.runs),a.target and a.target/100
-        table = results_table(runs, target, a.by, mix=a.mix)
-        shown = _shown(table, a.by, target)
+        by = a.by or ['recipe',*varied_fields(runs)]
+        table = results_table(runs, target, by, mix=a.mix)
+        shown = _shown(table, by, target)
         lists = [o for o in (_compared(runs, *a.compare, a.see, a.mix) if a.compare else [], remarks(runs)) if o]
         bullets = ['\n'.join(f'- {o}' for o in x) for x in lists]
         files = {'results.csv': runs.to_csv(index=False), 'summary.csv': table.to_csv(),
@@ -370,3 +409,12 @@ def hrf_bench(args=None): # list of options; `None`: those of the command line
         def save(df): write_file(file, df.assign(data=source_name(source), **facts).to_csv(index=False))
         bench(source, re.findall('[^, ]+', a.only), each=save)
         print(f"\n{env['gpu'] or env['cpu']}, {env['threads']} threads; {file}")
+
+# %% ../nbs/13_cli.ipynb #17bb04a7
+def main():
+    "Run the command that the first word names, without its `hrf_`"
+    name = f"hrf_{sys.argv.pop(1) if len(sys.argv)>1 else '?'}"
+    if name not in globals(): _leave(2, f'cifar_hrf.cli: {name}: no such command; try: python -m cifar_hrf.cli train --help')
+    globals()[name]()
+
+if __name__=='__main__' and '__file__' in globals(): main() # not in a notebook

@@ -129,6 +129,7 @@ def prepare_engine(
     loaders = shared_loaders(source, device, num_workers=num_workers, fresh=fresh)
     if engine=='here': return loaders,partial(run_here, loaders=loaders, cbs=cbs, device=device)
     if engine!='ray' or cbs: raise InputError(f'engine={engine}: needs here or ray; callbacks need here')
+    needs('ray', 'ray')
     return loaders,partial(run_on_ray, address=address, per_device=per_device)
 
 # %% ../nbs/08b_many.ipynb #390921d8
@@ -146,12 +147,12 @@ def train_many(
     source, # as in `train`
     seeds=5, # number of seeds (0, 1, …), or a list of them
     out='runs', # folder for the runs' own folders
-    grid:dict|None=None, # field: list of values; train each combination
+    vary:dict|None=None, # field: list of values; train each combination
     **kwargs # fields of the recipe, changed
 ) -> list: # the run folders
     "Train `recipe` with each of `seeds`; a run that fails leaves its folder, and the others go on"
     options = {k: kwargs.pop(k) for k in {*kwargs}&{*inspect.signature(prepare_engine).parameters}}
-    recipes = grid_recipes(prepare_recipe(recipe, source, **kwargs), grid or {})
+    recipes = grid_recipes(prepare_recipe(recipe, source, **kwargs), vary or {})
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     with joined(out) as out:
         loaders,engine = prepare_engine(source, **options)
@@ -165,7 +166,8 @@ def resume_many(
     **kwargs
 ) -> list: # the run folders
     "Continue all runs in the folder `out` that have not ended"
-    begun = sorted(o.parent for o in Path(os.path.expanduser(out)).glob('*/summary.json'))
+    out = Path(os.path.expanduser(out))
+    begun = sorted(o.parent for o in out.glob('*/summary.json'))
     left = [o for o in begun if not _ended(o)]
     if not left: raise InputError(f'--resume {out}: no run in it that could go on')
     source = resumed(left[0], source)[2]
@@ -195,21 +197,24 @@ def _open_study(optuna, out, plan):
     return study
 
 # %% ../nbs/08b_many.ipynb #95493a14
+def _fail(study, number): study.tell(number, state=needs('optuna', 'search').trial.TrialState.FAIL)
+
 def _trials(study, n, space, out, begin): # yields (number of the trial, its runs)
     for t in study.get_trials():
-        if t.state.name!='RUNNING': continue
+        if t.state.is_finished(): continue
         if 'runs' in t.user_attrs: yield t.number,[out/o for o in t.user_attrs['runs']]
-        else: study.tell(t.number, state=type(t.state).FAIL) # it was stopped before its runs had begun
+        else: _fail(study, t.number) # it was stopped before its runs had begun
     while len(study.trials)<n:
         trial = study.ask()
-        runs = begin(_suggest(trial, space))
+        try: runs = begin(_suggest(trial, space))
+        except InputError as e: print(f'not tried: {e}'); _fail(study, trial.number); continue
         trial.set_user_attr('runs', [o.name for o in runs])
         yield trial.number,runs
 
 # %% ../nbs/08b_many.ipynb #beafcb29
 def _tell(study, number, runs, metric):
     values = [read_json(o/'summary.json', 'status').get(metric) for o in runs]
-    if None in values: study.tell(number, state=needs('optuna', 'search').trial.TrialState.FAIL)
+    if None in values: _fail(study, number)
     else: study.tell(number, float(np.mean(values)))
 
 def _search(study, trials, engine, metric): # `trials` as from `_trials`

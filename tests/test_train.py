@@ -6,7 +6,8 @@ from cifar_hrf.recipe import Recipe, get_recipe, recipes
 from cifar_hrf.results import read_runs
 from cifar_hrf.core import InputError
 from cifar_hrf.runs import load_run
-from cifar_hrf.train import find_lr, resume_run, train, train_many
+from cifar_hrf.many import train_many
+from cifar_hrf.train import find_lr, resume_run, train
 
 quick = get_recipe('digits').replace(epochs=1, width=2)
 
