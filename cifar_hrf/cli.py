@@ -117,10 +117,10 @@ def _spread(good, n):
 def _report(paths):
     good = [o for o in (_report_run(o, files=len(paths)==1) for o in paths) if o is not None]
     if len(paths)>1 and good:
-        runs,out = read_runs(paths),shlex.quote(str(Path(paths[0]).parent))
-        if by := varied_fields(runs): print('\n'+_shown(results_table(runs, by=['recipe',*by]), ['recipe',*by], None).to_string(index=False))
-        else: print(f'\n{_spread(good, len(paths))}')
-        print(f'intervals and comparisons: hrf_results {out}')
+        by = varied_fields(runs := read_runs(paths))
+        table = results_table(runs, by=['recipe',*by], mix=True)['n mean sd'.split()]*[1,100,100]
+        print(f"\n{table.round(2).to_string() if by else _spread(good, len(paths))}")
+        print(f'intervals and comparisons: hrf_results {shlex.quote(str(Path(paths[0]).parent))}')
     if len(good)<len(paths): sys.exit(1)
 
 # %% ../nbs/13_cli.ipynb #9ee71f4f
@@ -149,10 +149,11 @@ def _resume(a, p): # -> run folders
 
 # %% ../nbs/13_cli.ipynb #0d7b2ceb
 def _many_options(p):
-    p.add('--grid', nargs='+', default=[], metavar='field=values', help='train each combination: lr_max=.2,.4 width=16,32')
-    p.add('--search', type=_number(1, 10**5), metavar='N', help='try N recipes from --grid on held-out images; a range: lr_max=.1:1')
-    p.add('--metric', choices=('accuracy','accuracy_tta'), default='accuracy', help='that the search makes large (accuracy)')
-    p.add('--engine', choices=('here','ray'), default='here', help='here: one run after the other; ray: side by side (here)')
+    p.add('--grid', nargs='+', default=[], metavar='field=values', help='all combinations: lr_max=.2,.4 width=16,32')
+    p.add('--search', type=_number(1, 10**5), metavar='N',
+          help='try N recipes from --grid, which may have ranges (lr_max=.1:1), on held-out images')
+    p.add('--metric', choices=('accuracy','accuracy_tta'), default='accuracy', help='to search for (accuracy)')
+    p.add('--engine', choices=('here','ray'), default='here', help='here: one after another; ray: side by side (here)')
     p.add('--address', help='of a Ray cluster (one starts on this machine)')
     p.add('--per-device', type=_number(1, 64), default=1, help='with Ray: runs at a time on each GPU, or CPU core (1)')
 
@@ -164,7 +165,7 @@ def hrf_train(args=None): # list of options; `None`: those of the command line
         p.add('--epochs', type=_number(1, 10**6), help="instead of the recipe's own")
         p.add('--seed', type=_number(0, 2**32-1), default=0, help='of weights, order and augmentation (0)')
         p.add('--seeds', type=_number(1, 10_000), default=1, help='train this many runs: this seed and the next ones')
-        p.add('--resume', metavar='RUN', help='continue a stopped run, or all in a folder; --data only if it was a folder')
+        p.add('--resume', metavar='RUN', help='continue a stopped run, or all in a folder; --data if it was a folder')
         p.add('--list', action='store_true', help='list the recipes, by group')
         p.add('--show', action='store_true', help='print the whole recipe')
         _many_options(p)
@@ -319,7 +320,7 @@ def hrf_results(args=None): # list of options; `None`: those of the command line
         p.add('--target', type=_number(2, 100, float), help='accuracy in percent, like 94: counts runs that reach it')
         p.add('--compare', nargs=2, metavar=('A','B'), help='compare recipe A with recipe B')
         p.add('--see', type=_number(.001, 100, float), help='with --compare: points to see; prints the runs needed')
-        p.add('--by', nargs='+', metavar='column', help='columns to group by (recipe, and the fields that a grid varied)')
+        p.add('--by', nargs='+', metavar='column', help='columns to group by (recipe, and what a grid varied)')
         p.add('--mix', action='store_true', help='average runs even if they differ in more than the seed')
         p.add('--out', default='summary', help='folder for the three files (summary); replaces them')
         a = p.parse_args(args)
@@ -414,7 +415,7 @@ def hrf_bench(args=None): # list of options; `None`: those of the command line
 def main():
     "Run the command that the first word names, without its `hrf_`"
     name = f"hrf_{sys.argv.pop(1) if len(sys.argv)>1 else '?'}"
-    if name not in globals(): _leave(2, f'cifar_hrf.cli: {name}: no such command; try: python -m cifar_hrf.cli train --help')
+    if name not in globals(): _leave(2, f'cifar_hrf.cli: {name}: no such command; try: train --help')
     globals()[name]()
 
 if __name__=='__main__' and '__file__' in globals(): main() # not in a notebook

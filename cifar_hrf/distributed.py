@@ -42,7 +42,8 @@ def _check_shares(dls, n):
     if dls.train.bs%n: raise InputError(f'bs={dls.train.bs}: {n} processes need a multiple of {n}')
     for dl in dls.loaders:
         left = dl.n%dl.bs
-        if 0<left<n and not dl.drop_last: raise InputError(f'the last batch has {left} images, too few for {n} processes')
+        if 0<left<n and not dl.drop_last:
+            raise InputError(f'the last batch has {left} images, too few for {n} processes')
 
 # %% ../nbs/05d_distributed.ipynb #fef2b207
 class ShareBatches(Callback):

@@ -52,7 +52,8 @@ def shared_loaders(source, device=None, **loading): # -> function from a recipe 
 def begin_runs(recipes, seeds, source, out, loaders): # -> run folders
     "Check all `recipes`, then make a folder for each of them with each of `seeds`"
     for r in recipes: r.learner(loaders(r))
-    return [begin_run(r, r.learner(loaders(r)), source, s, out) for r in recipes for s in seeds]
+    learners = ((r, r.learner(loaders(r))) for r in recipes)
+    return [begin_run(r, learn, source, s, out) for r,learn in learners for s in seeds]
 
 # %% ../nbs/08b_many.ipynb #fa67da6b
 def _ended(run): return read_json(run/'summary.json', 'status')['status'] in ('complete','diverged')
@@ -93,10 +94,10 @@ def run_on_ray(runs, n, source, address=None, per_device=1):
     ray,start,runs,flying = needs('ray', 'ray'),time.perf_counter(),iter(runs),{}
     source = source if is_named(source) else Path(source).absolute()
     with _cluster(ray, address) as found:
-        gpus,share = int(found.get('GPU', 0)),1/per_device
+        gpus,cpus,share = int(found.get('GPU', 0)),int(found.get('CPU', 0)),1/per_device
         task = ray.remote(_work).options(max_retries=3, num_cpus=0 if gpus else share, num_gpus=share if gpus else 0)
-        slots = (gpus or int(found['CPU']))*per_device
-        print(f"{n} runs, {slots} at a time on {gpus or int(found['CPU'])} {'GPUs' if gpus else 'CPU cores'}", flush=True)
+        slots = (gpus or cpus)*per_device
+        print(f'{n} runs, {slots} at a time on {gpus or cpus} {"GPUs" if gpus else "CPU cores"}', flush=True)
         for done in itertools.count(1):
             flying.update({task.remote(o.absolute(), source): o for o in itertools.islice(runs, slots-len(flying))})
             if not flying: return

@@ -166,7 +166,8 @@ def resume_run(
     "Continue `run` from its last checkpoint, to the result it would have had without a stop"
     start,run = start or time.perf_counter(),Path(os.path.expanduser(run))
     recipe,env,source = resumed(run, source)
-    with joined(run.parent) as out, locked_run(own := own_copy(run, out)), tuned_convolutions(device or default_device()):
+    tuned = tuned_convolutions(device or default_device())
+    with joined(run.parent) as out, locked_run(own := own_copy(run, out)), tuned:
         dls = dls or recipe.dataloaders(source, device, **loading)
         check_images(dls, env, source, run)
         precision = env['precision'] if (own/'checkpoint.pt').exists() else None # of the recipe, on this device
