@@ -7,7 +7,7 @@ __all__ = ['grid_recipes', 'parse_grid', 'shared_loaders', 'begin_runs', 'run_he
            'resume_many', 'search_recipe']
 
 # %% ../nbs/08b_many.ipynb #bca421bf
-import inspect, itertools
+import inspect, itertools, shutil
 from fastai.vision.all import *
 from .core import *
 from .source import *
@@ -198,26 +198,26 @@ def _open_study(optuna, out, plan):
     return study
 
 # %% ../nbs/08b_many.ipynb #95493a14
-def _fail(study, number): study.tell(number, state=needs('optuna', 'search').trial.TrialState.FAIL)
+def _tell(study, number, runs=(), metric=''):
+    values = [read_json(o/'summary.json', 'status').get(metric) for o in runs]
+    if values and None not in values: study.tell(number, float(np.mean(values)))
+    else: study.tell(number, state=needs('optuna', 'search').trial.TrialState.FAIL)
 
-def _trials(study, n, space, out, begin): # yields (number of the trial, its runs)
-    for t in study.get_trials():
-        if t.state.is_finished(): continue
-        if 'runs' in t.user_attrs: yield t.number,[out/o for o in t.user_attrs['runs']]
-        else: _fail(study, t.number) # it was stopped before its runs had begun
-    while len(study.trials)<n:
-        trial = study.ask()
-        try: runs = begin(_suggest(trial, space))
-        except InputError as e: print(f'not tried: {e}'); _fail(study, trial.number); continue
-        trial.set_user_attr('runs', [o.name for o in runs])
-        yield trial.number,runs
+def _trials(study, n, begin): # yields (number of the trial, its runs)
+    interrupted = [o for o in study.get_trials() if not o.state.is_finished()]
+    while interrupted or len(study.trials)<n:
+        trial = interrupted.pop(0) if interrupted else study.ask()
+        try: yield trial.number,begin(trial)
+        except ValueError as e: print(f'not tried: {e}'); _tell(study, trial.number)
+
+def _begin_trial(trial, out, space, recipe, n_seeds, begin): # -> runs
+    folder = out/f'trial-{trial.number}'
+    runs = sorted(o.parent for o in folder.glob('*/summary.json'))
+    if len(runs)==n_seeds: return runs
+    shutil.rmtree(folder, ignore_errors=True) # no run of it was trained
+    return begin(recipe.replace(**_suggest(trial, space)), folder)
 
 # %% ../nbs/08b_many.ipynb #beafcb29
-def _tell(study, number, runs, metric):
-    values = [read_json(o/'summary.json', 'status').get(metric) for o in runs]
-    if None in values: _fail(study, number)
-    else: study.tell(number, float(np.mean(values)))
-
 def _search(study, trials, engine, metric): # `trials` as from `_trials`
     of = {} # run: (number of the trial, its runs)
     def runs():
@@ -233,7 +233,8 @@ def _write_best(study, out, recipe): # -> best recipe
     scored = [o for o in study.trials if o.value is not None]
     if not scored: raise InputError(f'--search: no run of {len(study.trials)} trials has an accuracy; see {out}')
     best = max(scored, key=lambda o: o.value)
-    res = read_recipe(out/best.user_attrs['runs'][0]).replace(valid=recipe.valid)
+    run = first((out/f'trial-{best.number}').iterdir())
+    res = read_recipe(run).replace(valid=recipe.valid)
     write_file(out/'best.json', res.to_json())
     print(f"best of {len(scored)}: {best.value:.2%} on held-out images with {best.params}; {out/'best.json'}")
     return res
@@ -253,13 +254,16 @@ def search_recipe(
     "Search `space` for the best recipe on held-out images, by Optuna's TPE (Bergstra 2011); call it again to go on"
     optuna,recipe,out = needs('optuna', 'search'),prepare_recipe(recipe, source),Path(os.path.expanduser(out))
     tried = recipe.replace(valid=.1) if recipe.valid=='test' else recipe
+    if metric=='accuracy_tta' and tried.tta=='none': raise InputError(f'metric={metric}: needs views; set tta')
     for k,v in space.items(): [tried.replace(**{k: o}) for o in v] # raises if the recipe refuses a value
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     loaders,engine = prepare_engine(source, **kwargs)
-    def begin(fields): return begin_runs([tried.replace(**fields)], seeds, source, out, loaders)
+    def begin(r, folder): return begin_runs([r], seeds, source, folder, loaders)
+    begin_trial = partial(_begin_trial, out=out, space=space, recipe=tried, n_seeds=len(seeds), begin=begin)
     study = _open_study(optuna, out, json.dumps([tried.to_json(), repr(space), seeds, metric], indent=2))
     with locked_run(out):
         left = n-sum(o.state.is_finished() for o in study.trials)
-        trials = _trials(study, n, space, out, begin)
-        _search(study, trials, partial(engine, n=left*len(seeds), source=source), metric)
+        engine = partial(engine, n=left*len(seeds), source=source)
+        try: _search(study, _trials(study, n, begin_trial), engine, metric)
+        except KeyboardInterrupt: raise KeyboardInterrupt('stopped; repeat the command, and the search goes on') from None
     return _write_best(study, out, recipe)

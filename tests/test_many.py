@@ -137,7 +137,7 @@ def test_a_worker_is_killed(tmp_path):
 def test_a_search_is_killed(tmp_path):
     args = '--search','6','--grid','lr_max=.02:.2','--epochs','3','--out',tmp_path/'search'
     p = start(*args)
-    until(lambda: len([*(tmp_path/'search').glob('*/summary.json')])==3)
+    until(lambda: len([*(tmp_path/'search').glob('*/*/summary.json')])==3)
     p.kill(); p.communicate()
     out,err = start(*args).communicate(timeout=600)
     assert 'best of 6' in out, err
