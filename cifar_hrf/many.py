@@ -265,5 +265,5 @@ def search_recipe(
         left = n-sum(o.state.is_finished() for o in study.trials)
         engine = partial(engine, n=left*len(seeds), source=source)
         try: _search(study, _trials(study, n, begin_trial), engine, metric)
-        except KeyboardInterrupt: raise KeyboardInterrupt('stopped; repeat the command, and the search goes on') from None
+        except KeyboardInterrupt: raise KeyboardInterrupt('stopped; repeat the command to go on') from None
     return _write_best(study, out, recipe)
