@@ -1,5 +1,5 @@
 "What `make test` checks before the notebooks run: package and README in step with the notebooks, notebooks clean, links that exist."
-import filecmp, re, shutil, subprocess, sys, tempfile
+import ast, filecmp, re, shutil, subprocess, sys, tempfile
 from configparser import ConfigParser
 from pathlib import Path
 import nbformat
@@ -57,6 +57,14 @@ def notebooks():
             for o in '## Check yourself','## Break it':
                 if o not in text: yield f'{rel}: has no section "{o}"'
 
+def imports():
+    "nbdev runs each cell that imports something when it makes the docs of a module, so such a cell should do nothing else"
+    for f in sorted((root/'nbs').glob('[0-9]*.ipynb')):
+        for c in nbformat.read(f, 4).cells:
+            if c.cell_type!='code' or re.search(r'^#\| *(export|eval: *false)', c.source, re.M) or 'nbdev_export()' in c.source: continue
+            kinds = {type(o) for o in ast.walk(ast.parse(re.sub(r'^\s*[%!].*', '', c.source, flags=re.M)))}
+            if kinds&{ast.Import,ast.ImportFrom} and kinds&{ast.Expr,ast.Assign}: yield f'{f.relative_to(root)}: cell {c.id} imports and does more; make it two cells'
+
 def _markdown(f): return '\n\n'.join(c.source for c in nbformat.read(f, 4).cells if c.cell_type=='markdown') if f.suffix=='.ipynb' else f.read_text('utf-8')
 
 def _anchors(text): # of the headings, as GitHub and Quarto name them
@@ -78,7 +86,7 @@ def versions():
         if text not in (root/f).read_text('utf-8'): yield f'{f}: does not have the version of settings.ini, {text.strip()}'
 
 if __name__=='__main__':
-    faults = [o for check in (in_step,readme,notebooks,links,versions) for o in check()]
+    faults = [o for check in (in_step,readme,notebooks,imports,links,versions) for o in check()]
     for o in faults: print(o, file=sys.stderr)
     if faults: sys.exit('`make prepare` mends what can be mended by a command')
     print('package, README and notebooks are in step')
