@@ -42,7 +42,7 @@ prepare: $(READY) ## after editing notebooks: export, clean, README, checks
 
 coverage: $(READY) ## lines of the package that no page and no test runs
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check coverage
-	$(BIN)/python tools/coverage.py
+	$(BIN)/python tools/covered.py
 
 docs: $(READY) ## the site, in _docs; needs Quarto
 	$(BIN)/nbdev_docs
