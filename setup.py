@@ -1,12 +1,15 @@
 "Everything that is said here comes from settings.ini."
 from configparser import ConfigParser
 from pathlib import Path
+import re
 from setuptools import find_packages, setup
 
 config = ConfigParser(delimiters=['='])
 config.read('settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 minor = int(cfg['min_python'].split('.')[1])
+readme = Path('README.md').read_text(encoding='utf-8') # with whole addresses, as PyPI has no files beside it
+readme = re.sub(r'\]\((?!https?:|#)', f"]({cfg['git_url']}/blob/{cfg['branch']}/", readme).replace('.png)', '.png?raw=true)')
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
@@ -16,6 +19,6 @@ setup(
     install_requires=cfg['requirements'].split(),
     extras_require={o: cfg[f'{o}_requirements'].split() for o in ('dev','onnx','app','ray','search')},
     entry_points=dict(console_scripts=cfg['console_scripts'].split(), nbdev=[f"{cfg['lib_name']}={cfg['lib_path']}._modidx:d"]),
-    long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    long_description=readme, long_description_content_type='text/markdown',
     classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: '+cfg['audience'],
                  'Natural Language :: '+cfg['language']] + [f'Programming Language :: Python :: 3.{v}' for v in range(minor, 14)])

@@ -1,7 +1,8 @@
 "Shared by the tests: data, and small images in folders. None needs CIFAR-10 or the network."
-import matplotlib, numpy as np, pytest
+import matplotlib, numpy as np, pytest, torch
 from fastai.torch_core import default_device, set_seed
 from PIL import Image
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 matplotlib.use('agg')
 
@@ -10,6 +11,13 @@ def on_cpu():
     "Tests state a CPU's truth; those that need a GPU name it"
     default_device(False)
     set_seed(0)
+
+@pytest.fixture(scope='session')
+def imagined_gpu():
+    "For tests on fake tensors of a GPU, which older versions of PyTorch compute only where there is one"
+    try:
+        with FakeTensorMode(), torch.device('cuda'): torch.nn.Linear(2, 2)
+    except RuntimeError as e: pytest.skip(f'no imagined GPU: {str(e)[:60]}')
 
 @pytest.fixture
 def class_folders(tmp_path):

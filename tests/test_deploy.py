@@ -79,6 +79,7 @@ def test_export_without_this_package(run, tmp_path):
     assert abs(float(total)-2)<1e-4 and ours==['False','False'], r.stderr
 
 def test_bad_export(run, tmp_path, capsys):
+    pytest.importorskip('onnxscript')
     for line,message in [('--opset 99', 'opset=99: not known to the exporter'), ('--dtype int8', 'dtype=int8')]:
         with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--out', str(tmp_path), *line.split()])
         assert e.value.code==2 and message in capsys.readouterr().err

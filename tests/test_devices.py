@@ -70,7 +70,7 @@ def test_checkpoint_goes_on_as_before_on_a_mac(digits, mac_random, tmp_path, mon
     monkeypatch.setattr('torch.mps.set_rng_state', lambda *_: 1/0)
     assert drawn(digits, mac_random, tmp_path/'c.pt', state)
 
-def test_whitening_decomposes_on_the_cpu(monkeypatch):
+def test_whitening_decomposes_on_the_cpu(monkeypatch, imagined_gpu):
     "PyTorch has no `eigh` for a Mac's GPU"
     eigh,devices = torch.linalg.eigh,[]
     monkeypatch.setattr(torch.linalg, 'eigh', lambda x: (devices.append(x.device.type), eigh(x))[1])

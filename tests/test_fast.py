@@ -179,12 +179,12 @@ def imagined_steps(cbs=None, **kwargs):
 
 @pytest.mark.parametrize('precision', ['fp32','bf16','fp16'])
 @pytest.mark.parametrize('opt', optimizers)
-def test_no_step_waits_for_a_gpu(opt, precision):
+def test_no_step_waits_for_a_gpu(opt, precision, imagined_gpu):
     learn = imagined_steps(EMA(every=1), precision=precision, opt_func=optimizers[opt])
     assert (len(learn.recorder.losses),learn.ema.count)==(2,2) and all(g['fused'] for g in learn.opt.opt.param_groups)
 
 @pytest.mark.parametrize('f', [Tensor.item, Tensor.cpu, lambda x: x+torch.zeros(3)])
-def test_waiting_for_a_gpu_is_noticed(f):
+def test_waiting_for_a_gpu_is_noticed(f, imagined_gpu):
     class Asks(Callback):
         def after_loss(self): f(self.loss.detach())
     with pytest.raises(RuntimeError, match='in `Asks`'): imagined_steps(Asks())

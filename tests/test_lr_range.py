@@ -115,7 +115,7 @@ def test_own_rule(monkeypatch):
 def test_files_of_older_tests_are_read():
     df = pd.read_csv(Path(__file__).parent.parent/'results/lr_range/spec/lr_range.csv')
     picks = LRRangeTest.from_frame(df).suggestions
-    assert picks==dict(turn=0.08902150854450386, valley=0.0015199110829529332, steepest=3.1992671377973827)
+    assert picks==pytest.approx(dict(turn=0.08902150854450386, valley=0.0015199110829529332, steepest=3.1992671377973827))
 
 def test_workers_are_closed_with_the_sweep():
     learn = small_learner(partial(fastai_loaders, num_workers=2))

@@ -1,12 +1,15 @@
-"What is installed: the commands of settings.ini exist and explain themselves."
+"What is installed: metadata, versions, commands that explain themselves, and the names of `all`."
+import importlib.metadata, re
 from configparser import ConfigParser
 from importlib import import_module
 from pathlib import Path
 import pytest
 
+root = Path(__file__).parent.parent
 cfg = ConfigParser(delimiters=['='])
-cfg.read(Path(__file__).parent.parent/'settings.ini', encoding='utf-8')
-commands = [o.split('=') for o in cfg['DEFAULT']['console_scripts'].split()]
+cfg.read(root/'settings.ini', encoding='utf-8')
+cfg = cfg['DEFAULT']
+commands = [o.split('=') for o in cfg['console_scripts'].split()]
 
 @pytest.mark.parametrize('name,target', commands)
 def test_command_help(name, target, capsys):
@@ -14,6 +17,19 @@ def test_command_help(name, target, capsys):
     with pytest.raises(SystemExit) as e: getattr(import_module(module), function)(['--help'])
     assert e.value.code==0
     assert f'usage: {name}' in capsys.readouterr().out
+
+def test_metadata_says_what_settings_say():
+    d = importlib.metadata.distribution('cifar_hrf')
+    assert (d.version,d.metadata['License'],d.metadata['Requires-Python'])==(cfg['version'],'Apache-2.0','>='+cfg['min_python'])
+    assert {o.name: o.value for o in d.entry_points if o.group=='console_scripts'}==dict(commands)
+    assert any(o.name=='LICENSE' for o in d.files or [])
+
+def test_oldest_versions_are_those_of_the_settings():
+    named = dict(re.findall(r'(\S+?)>=([\d.]+)', cfg['requirements']))
+    tested = dict(re.findall(r'^(\S+)==(\S+)', (root/'constraints-oldest.txt').read_text(), re.M))
+    assert len(named)==len(cfg['requirements'].split())
+    def numbers(s): return [int(o) for o in s.split('.')]
+    for name,low in named.items(): assert numbers(tested[name])[:len(numbers(low))]==numbers(low), name
 
 def test_all_has_what_a_user_types():
     import fastai.vision.all, cifar_hrf.all

@@ -26,7 +26,9 @@ ramp = np.arange(0, 65536, 16).astype(np.uint16).reshape(64,64)
 
 @pytest.mark.parametrize('suffix', ['.png','.tif','.pgm'])
 def test_16_bits_are_scaled(tree, suffix):
-    path = tree(Image.fromarray(ramp), suffix)
+    path = tree(Image.fromarray(ramp), '.png' if suffix=='.pgm' else suffix)
+    if suffix=='.pgm': # which older versions of Pillow read, but do not write
+        for o in files_of(path): o.unlink(); o.with_suffix(suffix).write_bytes(b'P5 64 64 65535 '+ramp.astype('>u2').tobytes())
     for c in range(3): np.testing.assert_array_equal(read(path)[...,c], ramp//256)
     np.testing.assert_allclose(image_stats(files_of(path))[0], (ramp//256).mean()/255)
 

@@ -3,7 +3,7 @@ Cells flagged `slow` or `cuda` only if that is FLAG; a cell that fails is named,
 import json, os, re, subprocess, sys, time, traceback, types
 from pathlib import Path
 
-def run(path, flag): # -> did all cells pass?
+def run(path, flag, compiled=lambda code,page,cell: compile(code, f'{page} {cell}', 'exec')): # -> did all cells pass?
     import matplotlib
     from fastai.torch_core import default_device
     matplotlib.use('Agg')
@@ -16,7 +16,7 @@ def run(path, flag): # -> did all cells pass?
         if cell['cell_type']!='code' or marks-{flag} or 'nbdev_export()' in code or re.search(r'^\s*[%!]|%pip', code, re.M): continue
         default_device(None if 'cuda' in marks else False) # the others are written for a CPU
         start = time.perf_counter()
-        try: exec(compile(code, f'{path.name} {cell["id"]}', 'exec'), vars(page))
+        try: exec(compiled(code, path.name, cell['id']), vars(page))
         except (Exception, SystemExit):
             passed = False
             print(f'{path.name} {cell["id"]}: failed\n{traceback.format_exc(limit=-3)[-1500:]}', flush=True)

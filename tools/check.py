@@ -1,5 +1,5 @@
 "What `make test` checks before the notebooks run: package and README in step with the notebooks, notebooks clean, links that exist."
-import filecmp, re, shutil, subprocess, sys, tempfile
+import ast, filecmp, re, shutil, subprocess, sys, tempfile
 from configparser import ConfigParser
 from pathlib import Path
 import nbformat
@@ -46,9 +46,6 @@ def notebooks():
                 if m := re.search(r'/(home|root|Users|usr|tmp|work)/\S*|site-packages', shown): yield f'{rel}: an output shows the path {m[0][:60]}'
                 if o.output_type=='error': yield f'{rel}: an output is an error'
                 if o.get('name')=='stderr': yield f'{rel}: an output shows standard error: {o.text[:60]!r}'
-        for c in nb.cells:
-            for link in re.findall(r'\]\((?!https?:|#|attachment:)([^)#\s]+)', c.source) if c.cell_type=='markdown' else ():
-                if not (f.parent/link).exists(): yield f'{rel}: a link to {link}, which does not exist'
         for found in re.findall(r'git(?:\+| clone -q --depth 1 )(https://github\.com/[\w-]+/[\w-]+)', text):
             if found!=url: yield f'{rel}: installs {found}, settings.ini says {url}'
         prefix = f"{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/"
@@ -60,8 +57,36 @@ def notebooks():
             for o in '## Check yourself','## Break it':
                 if o not in text: yield f'{rel}: has no section "{o}"'
 
+def imports():
+    "nbdev runs each cell that imports something when it makes the docs of a module, so such a cell should do nothing else"
+    for f in sorted((root/'nbs').glob('[0-9]*.ipynb')):
+        for c in nbformat.read(f, 4).cells:
+            if c.cell_type!='code' or re.search(r'^#\| *(export|eval: *false)', c.source, re.M) or 'nbdev_export()' in c.source: continue
+            kinds = {type(o) for o in ast.walk(ast.parse(re.sub(r'^\s*[%!].*', '', c.source, flags=re.M)))}
+            if kinds&{ast.Import,ast.ImportFrom} and kinds&{ast.Expr,ast.Assign}: yield f'{f.relative_to(root)}: cell {c.id} imports and does more; make it two cells'
+
+def _markdown(f): return '\n\n'.join(c.source for c in nbformat.read(f, 4).cells if c.cell_type=='markdown') if f.suffix=='.ipynb' else f.read_text('utf-8')
+
+def _anchors(text): # of the headings, as GitHub and Quarto name them
+    return {re.sub(r'[^\w -]', '', o).strip().lower().replace(' ', '-') for o in re.findall(r'^#+ +(.+)$', text, re.M)}
+
+def links():
+    "Links of pages and Markdown files within the repository: is there such a file, and such a heading?"
+    files = *(root/'nbs').rglob('*.ipynb'),*(root/'results').glob('*.md'),*root.glob('*.md')
+    texts = {f.resolve(): _markdown(f) for f in sorted(files) if '.ipynb_checkpoints' not in f.parts}
+    for f,text in texts.items():
+        for link,anchor in re.findall(r'\]\((?![a-z]+:)([^)#\s]*)#?([^)\s]*)\)', text):
+            to = (f.parent/link).resolve() if link else f
+            if not to.exists(): yield f'{f.relative_to(root)}: a link to {link}, which does not exist'
+            elif anchor and anchor not in _anchors(texts[to]): yield f'{f.relative_to(root)}: a link to {link}#{anchor}, and no such heading'
+
+def versions():
+    "What CITATION.cff and CHANGELOG.md say of the version"
+    for f,text in {'CITATION.cff': f"version: {cfg['version']}\n", 'CHANGELOG.md': f"## {cfg['version']}"}.items():
+        if text not in (root/f).read_text('utf-8'): yield f'{f}: does not have the version of settings.ini, {text.strip()}'
+
 if __name__=='__main__':
-    faults = [o for check in (in_step,readme,notebooks) for o in check()]
+    faults = [o for check in (in_step,readme,notebooks,imports,links,versions) for o in check()]
     for o in faults: print(o, file=sys.stderr)
     if faults: sys.exit('`make prepare` mends what can be mended by a command')
     print('package, README and notebooks are in step')

@@ -1,10 +1,10 @@
 """Run tutorials and replications as Colab does: colab.py [--python PYTHON] [NB ...]
-In a fresh environment with the built wheel, each page in an empty folder, from its install cell on. Only the internet is imitated:
+In a fresh environment with the wheel of dist/, each page in an empty folder, from its install cell on. Only the internet is imitated:
 `%pip` finds the wheel installed, and `git clone` clones this checkout."""
 import argparse, os, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
+from fresh import environment, root
 
-root = Path(__file__).resolve().parent.parent
 # what IPython runs before the page
 startup = '''
 import sys, types
@@ -13,15 +13,6 @@ def pip(line):
     if 'git+URL' not in line: raise ValueError(f'installs something else: {line}')
 get_ipython().register_magic_function(pip, 'line', 'pip')
 '''
-
-def environment(d, python):
-    "Build the wheel, and install it with Jupyter in a new environment in `d` -> its folder of programs"
-    subprocess.run(['git', 'clone', '-q', root, d/'clone'], check=True) # what is committed; a build leaves nothing in the checkout
-    subprocess.run([sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '-w', d/'wheel', d/'clone'], check=True)
-    subprocess.run([python, '-m', 'venv', d/'env'], check=True)
-    bin = d/'env'/('Scripts' if os.name=='nt' else 'bin')
-    subprocess.run([bin/'python', '-m', 'pip', 'install', '-q', *(d/'wheel').glob('*.whl'), 'nbconvert', 'ipykernel'], check=True)
-    return bin
 
 def run(nb, bin, d, url):
     "Run `nb` in an empty folder, and return the end of what it printed if it fails"
@@ -46,7 +37,7 @@ def main():
     pages = args.pages or sorted([*(root/'nbs'/'tutorials').glob('*.ipynb'), *(root/'nbs'/'replications').glob('*.ipynb')])
     failed = []
     with tempfile.TemporaryDirectory() as d:
-        bin = environment(Path(d), args.python)
+        bin = environment(Path(d), args.python, 'nbconvert', 'ipykernel')
         for nb in pages:
             start = time.perf_counter()
             if error := run(nb.resolve(), bin, Path(d), f'https://github.com/{user}/{repo}'):
