@@ -6,10 +6,10 @@
 __all__ = ['Explorer', 'torchvision_explorer', 'build_app', 'launch_app', 'write_space']
 
 # %% ../nbs/11a_app.ipynb #8663d36a
-import functools, importlib.metadata, torchvision, yaml
+import functools, importlib.metadata, socket, torchvision, yaml
 from fastai.vision.all import *
 from .core import *
-from .source import cifar10_found, data_path, image_files
+from .source import RGBImage, cifar10_found, data_path, image_files
 from .gradcam import gradcam
 from .runs import *
 from .receptive_field import receptive_field
@@ -69,7 +69,7 @@ def layer_map(self:Explorer, im, layer:str) -> Image.Image: # a square for each 
 def unit_at(self:Explorer, layer:str, picture, xy) -> tuple: # (row, column) of the map
     "The unit at the pixel `xy` of a `picture` of the map of `layer`"
     row = self.table[self.table.name==layer].iloc[0]
-    h,w = row.out if isinstance(row.out, tuple) else (row.out,row.out)
+    h,w = np.broadcast_to(row.out, 2).tolist()
     return min(h-1, int(xy[1]*h/picture.height)),min(w-1, int(xy[0]*w/picture.width))
 
 # %% ../nbs/11a_app.ipynb #a17869e9
@@ -89,20 +89,32 @@ def row(self:Explorer, layer:str) -> pd.DataFrame:
     return df[['name','kind','out','rf','rf_min','jump','padding','unproductive']].round(3).astype(str)
 
 # %% ../nbs/11a_app.ipynb #102e301b
-@functools.lru_cache(4)
+@functools.lru_cache(2)
 def torchvision_explorer(name:str) -> Explorer:
     "An `Explorer` of an untrained network of torchvision, for images of 224×224 pixels"
     model = torchvision.models.get_model(name, weights=None).eval()
     return Explorer(model, (224,224), lambda x: x*2-1)
 
-def _torchvision_names(): return torchvision.models.list_models(module=torchvision.models)
+def _torchvision_names(zoo=torchvision.models): # of networks that fit into the memory of a small machine
+    return [o for o in zoo.list_models(module=zoo) if zoo.get_model_weights(o).DEFAULT.meta['num_params']<=150e6]
 
 # %% ../nbs/11a_app.ipynb #4b9c009a
-def _errors_shown(gr, f): # `f`, whose `InputError` becomes a message on the page
-    def _f(im, *args):
-        if im is None: return gr.skip()
-        try: return f(im, *args)
-        except InputError as e: raise gr.Error(str(e)) from e
+_megapixels,_megabytes = 64,30
+
+def _image_input(gr, **kwargs):
+    im = gr.Image(label=f'Image, at most {_megapixels} megapixels and {_megabytes} MB', image_mode=None,
+                  sources=['upload','clipboard'], buttons=[], **kwargs)
+    im.preprocess = lambda file: file and file.path
+    return im
+
+def _errors_shown(gr, f): # `f` of an image and more, as a function of the image's path, with errors shown on the page
+    @functools.wraps(f)
+    def _f(path, *args):
+        if path is None: return gr.skip()
+        try: return f(RGBImage.create(path), *args)
+        except InputError as e: why = str(e)
+        if path in why: why = f'This file is not an image that can be read, or it has over {_megapixels} megapixels.'
+        raise gr.Error(why, print_exception=False)
     return _f
 
 # %% ../nbs/11a_app.ipynb #b784936a
@@ -110,8 +122,7 @@ def _predict_tab(gr, run, own, examples):
     names = own.table.name.tolist()
     with gr.Row():
         with gr.Column():
-            im = gr.Image(type='pil', image_mode=None, label='Image', height=320,
-                          sources=['upload','clipboard'], buttons=[])
+            im = _image_input(gr, height=320)
             if examples: gr.Examples(examples, im, label='Examples')
         with gr.Column():
             bars = gr.Label(num_top_classes=5, label='What the network says')
@@ -120,9 +131,9 @@ def _predict_tab(gr, run, own, examples):
         with gr.Column():
             cam = gr.Image(label='Grad-CAM: support for this class', height=320, interactive=False, buttons=[])
             field = gr.Plot(show_label=False)
-    im.change(_errors_shown(gr, lambda im: run.predict(im).iloc[0].to_dict()), im, bars)
-    gr.on([im.change, layer.change, opacity.release], _errors_shown(gr, own.overlay), [im,layer,opacity], cam)
-    gr.on([im.change, layer.change], _errors_shown(gr, own.field), [im,layer], field)
+    def show(im, layer, opacity):
+        return run.predict(im).iloc[0].to_dict(),own.overlay(im, layer, opacity),own.field(im, layer)
+    gr.on([im.change, layer.change, opacity.release], _errors_shown(gr, show), [im,layer,opacity], [bars,cam,field])
     if (mistakes := run.path/'misclassified.png').exists():
         gr.Image(mistakes, label='Mistakes of this run', interactive=False, buttons=['fullscreen'])
 
@@ -138,7 +149,7 @@ def _explorer_events(gr, own): # -> what is called when a visitor chooses a netw
         return gr.Dropdown(names, value=names[len(names)//2], label='Layer')
     def click(im, name, layer, picture, event:gr.SelectData):
         return look(im, name, layer, explorer(name).unit_at(layer, picture, event.index))
-    return layers,_errors_shown(gr, show),click
+    return layers,_errors_shown(gr, show),_errors_shown(gr, click)
 
 # %% ../nbs/11a_app.ipynb #6acfb444
 def _explore_tab(gr, app, own, examples):
@@ -147,8 +158,7 @@ def _explore_tab(gr, app, own, examples):
         with gr.Column():
             net = gr.Dropdown([_own, *_torchvision_names()], value=_own, label='Network (of torchvision: untrained)')
             layer = layers(_own)
-            im = gr.Image(first(examples), type='pil', image_mode=None, label='Image', height=260,
-                          sources=['upload','clipboard'], buttons=[])
+            im = _image_input(gr, value=first(examples), height=260)
         shown = gr.Image(type='pil', label='Map of the layer: click a unit', height=420, interactive=False, buttons=[])
         field = gr.Plot(show_label=False)
     row = gr.Dataframe(label='This layer in the table of receptive fields')
@@ -168,10 +178,11 @@ def build_app(run:Run): # -> `gradio.Blocks`
     "Build the page of a run"
     gr,net,examples = needs('gradio', 'app'),run.predictor,_examples(run)
     own = Explorer(net.model, tuple(run.env['size']), net.normalize)
-    title = f"{run.recipe.name}, trained on {run.env['data']}"
+    title = f"{run.env['data']} classifier"
     with gr.Blocks(title=title, analytics_enabled=False) as app:
         accuracy = f"{run.summary['accuracy']:.2%} of {run.env['n_valid']:,} images ({run.env['evaluated_on']})"
-        gr.Markdown(f'# {title}\nAccuracy: {accuracy}. Classes: {", ".join(run.env["classes"])}.')
+        about = f'Recipe {run.recipe.name}. Accuracy: {accuracy}. Classes: {", ".join(run.env["classes"])}.'
+        gr.Markdown(f'# {title}\n{about}')
         with gr.Tab('Predict'): _predict_tab(gr, run, own, examples)
         with gr.Tab('Receptive field explorer'): _explore_tab(gr, app, own, examples)
     return app
@@ -186,10 +197,13 @@ def launch_app(
 ):
     "Show the page of a run, until the process is stopped"
     gr = needs('gradio', 'app')
-    Image.MAX_IMAGE_PIXELS = 2**24
+    Image.MAX_IMAGE_PIXELS = _megapixels*10**6//2
     theme,app = gr.themes.Base(font=['system-ui','sans-serif'], font_mono=['monospace']),build_app(run)
-    options = dict(max_file_size='10mb', theme=theme, css=_css, footer_links=[], show_error=True, quiet=True)
-    try: _,url,_ = app.launch(server_name=host, server_port=port, prevent_thread_lock=True, **options)
+    options = dict(max_file_size=f'{_megabytes}mb', theme=theme, css=_css, footer_links=[], show_error=True, quiet=True)
+    try:
+        *kind,_,address = socket.getaddrinfo((host or '127.0.0.1').strip('[]'), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(*kind) as s: s.bind(address)
+        _,url,_ = app.launch(server_name=host, server_port=port, prevent_thread_lock=True, **options)
     except OSError as e:
         raise InputError(f'{host or "127.0.0.1"}, port {port or "7860 to 7959"}: cannot be used; try another') from e
     print(f'{url} (Ctrl-C to stop)', flush=True)
@@ -206,10 +220,10 @@ def write_space(
         raise InputError(f'--space {folder}: not empty; name a new folder')
     run.predictor # raises if the run has no weights
     url = importlib.metadata.metadata('cifar_hrf')['Home-page']
-    title = f"{run.recipe.name} on {run.env['data']}"
-    header = yaml.safe_dump(dict(title=title, sdk='gradio', app_file='app.py', license='apache-2.0'))
-    imports = 'from cifar_hrf.app import launch_app\nfrom cifar_hrf.runs import load_run\n'
-    files = {'app.py': f"{imports}\nlaunch_app(load_run('run'))\n",
+    if commit := environment(torch.device('cpu'), 0)['commit']: url += f'@{commit}'
+    header = yaml.safe_dump(dict(title=f"{run.env['data']} classifier", sdk='gradio', sdk_version='6.31.0', # tested
+                                 app_file='app.py', license='apache-2.0'))
+    files = {'app.py': "from cifar_hrf.cli import hrf_app\n\nhrf_app(['run'])\n",
              'requirements.txt': f'cifar_hrf[app] @ git+{url}\n',
              'README.md': f'---\n{header}---\n\n' + model_card(run).split('---\n\n', 1)[1]}
     for o in run.path.ls():

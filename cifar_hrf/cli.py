@@ -339,9 +339,11 @@ def hrf_results(args=None): # list of options; `None`: those of the command line
 # %% ../nbs/13_cli.ipynb #7b000002
 def _image_paths(names):
     files = []
-    for o in map(Path, names):
-        if not o.exists(): raise InputError(f'{o}: no such file or folder')
-        files += get_image_files(o).sorted() if o.is_dir() else [o]
+    for name in names:
+        if '://' in str(name): raise InputError(f'{name}: addresses are not read; name a file')
+        if not (o := Path(name)).exists(): raise InputError(f'{o}: no such file or folder')
+        found = get_image_files(o).sorted(lambda f: -len(f.parts)) if o.is_dir() else [o]
+        files += sorted({(f.parent.resolve(), f.name): f for f in found}.values()) # by links perhaps found twice
     if not files: raise InputError(f'{names[0]}: has no images')
     return files
 
@@ -360,16 +362,16 @@ def hrf_predict(args=None): # list of options; `None`: those of the command line
     "Print the most likely classes of images, by the network of a run"
     with command(hrf_predict) as p:
         p.add('run', help='run folder')
-        p.add('images', nargs='+', metavar='IMAGE', help='image, or folder with images')
+        p.add('images', nargs='+', metavar='IMAGE', help='image, or folder with images; scaled and cut at the centre')
         p.add('--top', type=_number(1, 10**6), default=3, help='classes to print for each image (3)')
         p.add('--format', choices=('table','json','csv'), default='table', help='of the result (table)')
         a = p.parse_args(args)
         run,files,start = load_run(a.run),_image_paths(a.images),time.perf_counter()
         with contextlib.redirect_stdout(sys.stderr): probs = run.predict(files, skip=True)
-        seconds,bad = time.perf_counter()-start,len(files)-len(probs)
-        if len(probs) or a.format!='table': print(_predicted(probs, a.top, a.format))
+        seconds,n,bad = time.perf_counter()-start,len(probs),len(files)-len(probs)
+        if n or a.format!='table': print(_predicted(probs, a.top, a.format))
         end = f'; {bad:,} could not be read' if bad else ''
-        print(f'{len(probs):,} images in {seconds:.1f} s, {len(probs)/seconds:,.0f} a second{end}', file=sys.stderr)
+        print(f"{n:,} image{'s'*(n!=1)} in {seconds:.1f} s, {n/seconds:,.0f} a second{end}", file=sys.stderr)
         if bad: sys.exit(1)
 
 # %% ../nbs/13_cli.ipynb #7b00000c
@@ -379,7 +381,7 @@ def hrf_export(args=None): # list of options; `None`: those of the command line
         p.add('run', help='run folder')
         p.add('--to', default='onnx', help=f'{" or ".join(exporters)} (onnx)')
         p.add('--dtype', default='uint8', help='of the input: uint8, or float32 for numbers from 0 to 1 (uint8)')
-        p.add('--opset', type=_number(1, 1000), help="of ONNX (the exporter's choice)")
+        p.add('--opset', type=_number(1, 1000), help="of ONNX, from 16 to 25 (the exporter's choice)")
         p.add('--out', help='folder for file and card (that of the run)')
         a = p.parse_args(args)
         load_run(a.run).export(a.to, a.dtype, a.opset, a.out)

@@ -6,7 +6,7 @@
 __all__ = ['exporters', 'Predictor', 'read_image', 'top_classes', 'model_card']
 
 # %% ../nbs/11_deploy.ipynb #af5eef15
-import logging
+import importlib.metadata, logging
 from concurrent.futures import ThreadPoolExecutor
 from fastai.vision.all import *
 from PIL import ImageOps
@@ -33,7 +33,7 @@ class Predictor(nn.Module):
     def _by_stats(self, x): return (x-self.mean)/self.std
 
     def forward(self, images):
-        x = images/255. if images.dtype==torch.uint8 else images
+        x = images.float()/255 if images.dtype==torch.uint8 else images.float()
         return self.model(self.normalize(x)).softmax(1)
 
 # %% ../nbs/11_deploy.ipynb #03692d06
@@ -42,7 +42,11 @@ def predictor(self:Run) -> Predictor: # in evaluation mode, on the CPU
     "The trained network with its normalization"
     if 'stats' not in self.env:
         raise InputError(f'{self.path}/env.json: has no stats (mean and deviation of the images); train the run again')
-    if not hasattr(self, '_predictor'): self._predictor = Predictor(self.model, self.env['stats']).eval()
+    if not hasattr(self, '_predictor'):
+        net = Predictor(self.model, self.env['stats']).eval()
+        if not net(torch.zeros(1, 3, *self.env['size'])).isfinite().all():
+            raise InputError(f'{self.path}: the network gives NaN; train the run again')
+        self._predictor = net
     return self._predictor
 
 # %% ../nbs/11_deploy.ipynb #5600f99a
@@ -63,7 +67,7 @@ def read_image(
     o, # path, bytes of a file, PIL image, array [h,w,3] or [h,w], or tensor [3,h,w]
     size:tuple # (height, width) to return
 ) -> tuple: # bytes [3,h,w], and the size before
-    "Read an image, and resize it to `size`"
+    "Read an image, scale it and cut it at the centre to `size`"
     try: im = RGBImage.create(_opened(o))
     except (TypeError, AttributeError) as e: raise unreadable(f'image of type {type(o).__name__}', e) from e
     fitted = im if im.shape==size else ImageOps.fit(im, size[::-1], Image.BICUBIC)
@@ -107,7 +111,7 @@ def predict(self:Run,
             p = net(torch.stack([x for x,_ in read.values()]).to(device)).cpu()
             names = [str(batch[i]) if isinstance(batch[i], (str,Path)) else at+i for i in read]
             dfs.append(pd.DataFrame(p.numpy(), names, self.env['classes']))
-    if resized: print(f'{resized:,} of {len(images):,} images resized to {size[1]}×{size[0]} pixels')
+    if resized: print(f'images scaled and cut at the centre to {size[1]}×{size[0]} pixels: {resized:,}')
     return pd.concat(dfs) if dfs else pd.DataFrame(columns=self.env['classes'])
 
 # %% ../nbs/11_deploy.ipynb #6d17c937
@@ -128,23 +132,17 @@ def _facts(run): # kept in the file
     return dict(classes=json.dumps(run.env['classes']), recipe=run.recipe.name, accuracy=str(run.summary['accuracy']))
 
 # %% ../nbs/11_deploy.ipynb #3b287e98
-@contextmanager
-def _no_log():
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try: yield
-    finally: logging.disable(before)
-
 def _to_onnx(run, dtype, opset, file):
     onnx,_ = needs('onnx', 'onnx'),needs('onnxscript', 'onnx')
-    with warnings.catch_warnings(), _no_log():
+    for o in 'torch.onnx','onnxscript': logging.getLogger(o).setLevel(logging.CRITICAL)
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         torch.onnx.export(run.predictor, (_example(run, dtype, 2),), file, input_names=['images'], verbose=False,
                           output_names=['probabilities'], dynamic_shapes=({0: 'batch'},), opset_version=opset,
                           dynamo=True, external_data=False)
     model = onnx.load(file)
     got = model.opset_import[0].version
-    if opset and got!=opset: raise InputError(f'opset={opset}: not known to the exporter; leave it out, or try 20')
+    if opset and got!=opset: raise InputError(f'opset={opset}: cannot be written; try a number from 16 to 25')
     onnx.helper.set_model_props(model, _facts(run))
     onnx.save(model, file)
 
@@ -176,44 +174,72 @@ def export(self:Run,
     one_of(exporters, to=to)
     one_of(('uint8','float32'), dtype=dtype)
     write,use,name = exporters[to]
-    with atomic_write(dest := Path(out or self.path)/name) as tmp:
-        write(self, dtype, opset, tmp)
-        x = _example(self, dtype, 7)
+    folder,x = Path(out or self.path),_example(self, dtype, 7)
+    dest,card = folder/name,folder/'README.md'
+    if card.exists() and 'library_name: cifar_hrf' not in card.read_text(errors='replace'):
+        raise InputError(f'{card}: is not a model card of this package; name another folder')
+    with tempfile.TemporaryDirectory() as d:
+        write(self, dtype, opset, tmp := Path(d)/name)
         with torch.inference_mode(): diff = (use(tmp, x)-self.predictor(x)).abs().max().item()
         if not diff<=1e-4: raise InputError(f'{to}: differs from the network by {diff:.2g}, over 1e-4; not written')
-    write_file(dest.parent/'README.md', model_card(self))
+        write_file(dest, tmp.read_bytes())
+    write_file(card, model_card(self, to, dtype))
     print(f'{dest}: largest difference to the network {diff:.1g}')
     return dest
 
 # %% ../nbs/11_deploy.ipynb #92171a50
-def _card_header(run):
-    env,task = run.env,dict(type='image-classification')
-    name = env['data'] if env['data']=='cifar10' else None # the Hub's own name of the data
-    result = dict(task=task, dataset=dict(type=name or 'imagefolder', name=env['data']),
+def _card_header(run, to):
+    data,task = run.env['data'],dict(type='image-classification')
+    known = data=='cifar10' # the Hub's own name of the data
+    result = dict(task=task, dataset=dict(type=data if known else 'imagefolder', name=data),
                   metrics=[dict(type='accuracy', value=run.summary['accuracy'])])
-    header = dict(library_name='cifar_hrf', pipeline_tag=task['type'], tags=['fastai'], metrics=['accuracy'])
-    if name: header['datasets'] = [name]
+    header = dict(library_name='cifar_hrf', license='apache-2.0', pipeline_tag=task['type'],
+                  tags=['fastai','onnx'] if to=='onnx' else ['fastai'], metrics=['accuracy'])
+    if known: header['datasets'] = [data]
     header['model-index'] = [dict(name=run.path.name, results=[result])]
     return yaml.safe_dump(header, sort_keys=False)
 
+# %% ../nbs/11_deploy.ipynb #92171a52
+_programs = dict( # modules, how to load the file, how to call it, and where the names of the classes are
+    onnx=('onnxruntime', "net = onnxruntime.InferenceSession('model.onnx')", 'net.run(None, dict(images=x))[0]',
+          'net.get_modelmeta().custom_metadata_map'),
+    torch=('torch', "facts = dict(classes='')\nnet = torch.export.load('model.pt2', extra_files=facts).module()",
+           'net(torch.tensor(x))', 'facts'))
+
+def _usage(run, to, dtype): # Markdown
+    (h,w),(module,load,call,facts),high = run.env['size'],_programs[to],255 if dtype=='uint8' else 1
+    return f"""**Input** `images`: {dtype} [n,3,{h},{w}], RGB, from 0 to {high}. **Output**: probabilities [n,classes].
+
+```python
+import json, numpy, {module}
+from PIL import Image, ImageOps
+{load}
+im = ImageOps.fit(Image.open('image.png').convert('RGB'), ({w},{h})) # the file does not scale or cut
+x = numpy.array(im, '{dtype}').transpose(2, 0, 1)[None]{'/255'*(high==1)}
+p = {call}[0]
+print(json.loads({facts}['classes'])[p.argmax()], p.max().item())
+```"""
+
 # %% ../nbs/11_deploy.ipynb #92814f0a
-def model_card(run:Run) -> str: # Markdown, with the header that the Hugging Face Hub reads
-    "Describe a run for people who use its network"
-    r,e,s = run.recipe,run.env,run.summary
+def model_card(run:Run, to=None, dtype='uint8') -> str: # Markdown, with the header that the Hugging Face Hub reads
+    "Describe a run, or the file exported `to` 'onnx' or 'torch', for people who use the network"
+    r,e,s,home = run.recipe,run.env,run.summary,importlib.metadata.metadata('cifar_hrf')['Home-page']
     size = '×'.join(map(str, e['size'][::-1])) # width first
     accuracy = 'not measured' if s['accuracy'] is None else f"{s['accuracy']:.2%}"
-    recipe = f"`{r.name}`, {r.epochs} epochs, seed {e['seed']}, {s['n_params']:,} parameters"
-    machine = f"{e['gpu'] or e['cpu']}, {s['train_seconds']:.0f} s of training"
+    use = _usage(run, to, dtype) if to else '`Run.predict` scales images of another size and cuts them at the centre.'
     text = f"""# {run.path.name}
 
 An image classifier for {size} pixels and {len(e['classes'])} classes: {', '.join(e['classes'])}.
 
 - **Data**: `{e['data']}`, {e['n_train']:,} images for training
 - **Accuracy**: {accuracy} on {e['n_valid']:,} images ({e['evaluated_on']}), after the last epoch, one view of each
-- **Recipe**: {recipe}; `recipe.json` has all fields
-- **Hardware**: {machine}; PyTorch {e['torch']}, commit {e['commit'] or 'unknown'}
+- **Recipe**: `{r.name}` of [cifar_hrf]({home}), {r.epochs} epochs, seed {e['seed']}, {s['n_params']:,} parameters
+- **Hardware**: {e['gpu'] or e['cpu']}, {s['train_seconds']:.0f} s of training
+- **Versions**: PyTorch {e['torch']}, commit {e['commit'] or 'unknown'}
 
-**Limits.** It knows only these classes, and gives one of them to any image. Images of another size are resized to
-{size} pixels first. It was evaluated on images of the same origin as its training images; others may be harder.
+{use}
+
+**Limits.** It knows only these classes, and gives one of them to any image. It was evaluated on images of the same
+origin as its training images; others may be harder.
 """
-    return f'---\n{_card_header(run)}---\n\n{text}'
+    return f'---\n{_card_header(run, to)}---\n\n{text}'

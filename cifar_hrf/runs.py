@@ -166,7 +166,10 @@ def load_run(path:str|Path) -> Run:
 @patch(as_prop=True)
 def model(self:Run) -> nn.Module:
     "The trained network, on the CPU, in evaluation mode"
-    with reading(path := self.path/'model.safetensors', f"; this run is {self.summary['status']}"):
+    path,how = self.path/'model.safetensors',f'; to continue it: hrf_train --resume {self.path}'
+    if not path.exists():
+        raise InputError(f"{self.path}: has no weights{how*(self.summary['status'] in ('stopped','failed'))}")
+    with reading(path):
         model = self.recipe.build_model(len(self.env['classes']), tuple(self.env['size']))
         model.load_state_dict(load_file(path))
     return model.eval()

@@ -35,11 +35,23 @@ def asked_hosts(d): # of all requests of the page
     urls = [o['params']['request']['url'] for o in urls if o['method']=='Network.requestWillBeSent']
     return {o.split('/')[2] for o in urls if re.match('https?:', o)}
 
+refused = [('broken', 100, 'This file is not an image that can be read, or it has over 64 megapixels.'),
+           ('large', 33_000_000, 'exceed the maximum allowed size of 30.0 Mb')]
+
 def visit(d, out):
     def shot(name): d.save_screenshot(str(out/f'{name}.png'))
     def text(): return d.find_element(By.TAG_NAME, 'body').text
-    d.get(url)
-    until(lambda: d.find_elements(By.CSS_SELECTOR, 'input[type=file]'))[0].send_keys(str(image_files(digits_path(), ['test'])[200]))
+    def upload(file):
+        d.get(url)
+        until(lambda: d.find_elements(By.CSS_SELECTOR, 'input[type=file]'))[0].send_keys(str(file))
+    with tempfile.TemporaryDirectory() as folder:
+        for name,size,message in refused:
+            (f := Path(folder)/f'{name}.png').write_bytes(bytes(size))
+            upload(f)
+            def told(): return message in text()
+            until(told); time.sleep(3); shot(name)
+            assert text().count(message)==1 and folder not in text()
+    upload(image_files(digits_path(), ['test'])[200])
     def predicted(): return re.search(r'What the network says\s+5\s', text())
     until(predicted); time.sleep(5); shot('predict')
     d.find_elements(By.CSS_SELECTOR, 'button[role=tab]')[1].click()
@@ -62,7 +74,8 @@ def main():
     with tempfile.TemporaryDirectory() as d:
         subprocess.run(cli('hrf_train', '--data', 'digits', '--epochs', 6, '--out', d), check=True, stdout=subprocess.DEVNULL)
         run, = Path(d).iterdir()
-        app = subprocess.Popen(cli('hrf_app', run, '--port', port), stdout=subprocess.DEVNULL)
+        log = Path(d)/'log'
+        app = subprocess.Popen(cli('hrf_app', run, '--port', port), stdout=subprocess.DEVNULL, stderr=log.open('w'))
         try:
             def up(): return urllib.request.urlopen(url, timeout=5).status==200
             until(up, 120)
@@ -72,6 +85,7 @@ def main():
             try: visit(chromium, out)
             finally: chromium.quit()
         finally: app.terminate(); app.wait(30)
+        assert 'Traceback' not in log.read_text(), log.read_text()
     print(f'the app works; screenshots in {out}')
 
 if __name__=='__main__': main()

@@ -1,15 +1,17 @@
 "Prediction of any image, and files for other programs."
-import csv, io, json, multiprocessing, os, struct, subprocess, sys, zlib
+import csv, io, json, multiprocessing, os, re, shutil, struct, subprocess, sys, zlib
+from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import pytest
-import torch
+import torch, yaml
 from PIL import Image
 from fastai.learner import Learner, load_learner
-from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, hrf_learner, image_files, load_run, recipes,
-                           resident, train)
+from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, environment, hrf_learner, image_files, load_run,
+                           recipes, resident, train)
 from cifar_hrf import app
-from cifar_hrf.cli import hrf_export, hrf_predict
+from cifar_hrf.cli import hrf_app, hrf_export, hrf_predict
+from safetensors.torch import load_file, save_file
 
 long = pytest.mark.skipif(not os.getenv('STRESS'), reason='part of make stress')
 
@@ -41,7 +43,7 @@ def test_mixed_files(run, tmp_path, capsys):
     out,err = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(out)))
     assert e.value.code==1 and len(rows)==196
-    assert err.count('not a readable image')==4 and '4 could not be read' in err and 'resized to 32×32' in err
+    assert err.count('not a readable image')==4 and '4 could not be read' in err and 'scaled and cut at the centre to 32×32' in err
 
 def test_rotated_photo(run, tmp_path):
     x = np.zeros((32,32,3), np.uint8); x[:16] = 255
@@ -77,13 +79,40 @@ def test_export_without_this_package(run, tmp_path):
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True)
     total,*ours = r.stdout.split()
     assert abs(float(total)-2)<1e-4 and ours==['False','False'], r.stderr
+    with pytest.raises(RuntimeError, match='dtype'): torch.export.load(f).module()(torch.zeros(2, 3, 32, 32))
+
+@pytest.mark.parametrize('to', ['torch','onnx'])
+@pytest.mark.parametrize('dtype', ['uint8','float32'])
+def test_program_of_the_card(to, dtype, run, tmp_path):
+    "It runs as it stands, and predicts what `Run.predict` does"
+    if to=='onnx': pytest.importorskip('onnxruntime')
+    f,rng = run.export(to, dtype, out=tmp_path),np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40,60,3), dtype=np.uint8)).save(tmp_path/'image.png')
+    code = re.search('```python\n(.*)```', (tmp_path/'README.md').read_text(), re.S)[1]
+    r = subprocess.run([sys.executable, '-W', 'ignore', '-c', code], cwd=tmp_path, capture_output=True, text=True)
+    name,p = r.stdout.split()
+    best = run.predict(tmp_path/'image.png').iloc[0]
+    assert (name,r.stderr)==(best.idxmax(),'') and abs(float(p)-best.max())<1e-4
+    assert run.export(to, dtype, out=tmp_path)==f # its own card may be replaced
 
 def test_bad_export(run, tmp_path, capsys):
     pytest.importorskip('onnxscript')
-    for line,message in [('--opset 99', 'opset=99: not known to the exporter'), ('--dtype int8', 'dtype=int8')]:
-        with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--out', str(tmp_path), *line.split()])
+    for line,message in [('--opset 99', 'opset=99: cannot be written; try a number from 16 to 25'), ('--opset 5', 'from 16 to 25'),
+                         ('--dtype int8', 'dtype=int8')]:
+        with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--out', str(tmp_path/'new'), *line.split()])
         assert e.value.code==2 and message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+@pytest.mark.parametrize('opset', [16,25])
+def test_opsets(opset, run, tmp_path):
+    onnx = pytest.importorskip('onnx')
+    assert onnx.load(run.export(opset=opset, out=tmp_path)).opset_import[0].version==opset
+
+def test_export_beside_a_file_of_the_user(run, tmp_path, capsys):
+    (tmp_path/'README.md').write_text('my own notes')
+    with pytest.raises(SystemExit) as e: hrf_export([str(run.path), '--to', 'torch', '--out', str(tmp_path)])
+    assert e.value.code==2 and 'README.md: is not a model card of this package' in capsys.readouterr().err
+    assert [o.read_text() for o in tmp_path.iterdir()]==['my own notes']
 
 def test_without_onnx(run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, 'onnx', None)
@@ -94,9 +123,20 @@ def test_run_without_weights_or_stats(run, tmp_path):
     for o in run.path.iterdir(): (tmp_path/o.name).write_bytes(o.read_bytes())
     env = json.loads((tmp_path/'env.json').read_text())
     (tmp_path/'model.safetensors').unlink()
-    with pytest.raises(InputError, match='model.safetensors'): load_run(tmp_path).predict(torch.zeros(3, 32, 32))
+    with pytest.raises(InputError, match='has no weights$'): load_run(tmp_path).predict(torch.zeros(3, 32, 32))
     (tmp_path/'env.json').write_text(json.dumps({k: v for k,v in env.items() if k!='stats'}))
     with pytest.raises(InputError, match='has no stats'): load_run(tmp_path).predict(torch.zeros(3, 32, 32))
+
+@pytest.mark.parametrize('f,options', [(hrf_predict,'image.png'), (hrf_export,''), (hrf_app,''), (hrf_app,'--space space')])
+def test_weights_that_give_nan(f, options, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(run.path, 'run')
+    weights = load_file('run/model.safetensors')
+    save_file({k: v*float('nan') if v.is_floating_point() else v for k,v in weights.items()}, 'run/model.safetensors')
+    Image.new('RGB', (32,32)).save('image.png')
+    with pytest.raises(SystemExit) as e: f(['run', *options.split()])
+    out,err = capsys.readouterr()
+    assert (e.value.code,out,err)==(2, '', f'{f.__name__}: run: the network gives NaN; train the run again\n')
 
 @pytest.mark.parametrize('make', [Learner, lambda *a,**k: Learner(*a, **k).fast(), hrf_learner], ids=['stock','fast','ours'])
 def test_learner_export(make, tmp_path):
@@ -117,10 +157,37 @@ def test_app_downloads_no_examples(run, tmp_path, monkeypatch):
 def test_space_of_a_run_without_weights(run, tmp_path):
     for o in run.path.iterdir():
         if o.suffix!='.safetensors': (tmp_path/o.name).write_bytes(o.read_bytes())
-    with pytest.raises(InputError, match='model.safetensors'): app.write_space(load_run(tmp_path), tmp_path/'space')
+    with pytest.raises(InputError, match='has no weights$'): app.write_space(load_run(tmp_path), tmp_path/'space')
     (tmp_path/'file').write_text('')
     with pytest.raises(InputError, match='not empty'): app.write_space(run, tmp_path/'file')
     assert not (tmp_path/'space').exists()
+
+def test_space_header(run, tmp_path):
+    "The version of Gradio is the one that we test with"
+    header = yaml.safe_load((app.write_space(run, tmp_path/'space')/'README.md').read_text().split('---')[1])
+    pinned = re.search('^gradio==(.*)', (Path(__file__).parents[1]/'constraints.txt').read_text(), re.M)[1]
+    assert (header['title'],header['sdk_version'])==('digits classifier',pinned)
+    commit = environment(torch.device('cpu'), 0)['commit']
+    assert (tmp_path/'space/requirements.txt').read_text().strip().endswith(f'@{commit}' if commit else 'cifar_hrf')
+
+def test_app_on_an_address_of_another_machine(run, capsys):
+    pytest.importorskip('gradio')
+    with pytest.raises(SystemExit) as e: hrf_app([str(run.path), '--host', '203.0.113.1'])
+    assert e.value.code==2 and capsys.readouterr().err=='hrf_app: 203.0.113.1, port 7860 to 7959: cannot be used; try another\n'
+
+@pytest.mark.parametrize('pixels,bad', [(None,True), (65,True), (50,False)])
+def test_image_in_the_app(pixels, bad, tmp_path, monkeypatch):
+    gr = pytest.importorskip('gradio')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', app._megapixels*10**6//2)
+    (f := tmp_path/'image.jpg').write_bytes(b'no image')
+    if pixels: Image.new('L', (10_000,pixels*100)).save(f)
+    with gr.Blocks(): path = app._image_input(gr).preprocess(SimpleNamespace(path=str(f)))
+    shown = app._errors_shown(gr, lambda im, more: (im.shape,more))
+    if not bad:
+        assert shown(path, 3)==((5000,10_000),3)
+        return
+    with pytest.raises(gr.Error) as e: shown(path, 3)
+    assert e.value.message=='This file is not an image that can be read, or it has over 64 megapixels.' and not e.value.print_exception
 
 def predict_into_a_closed_pipe(args, errors):
     read,write = os.pipe()
