@@ -113,13 +113,16 @@ def _spread(good, n):
     sd = f', sd {np.std(good, ddof=1)*100:.2f} points' if len(good)>1 else ''
     return f'{len(good)} of {n} runs complete: mean {np.mean(good):.2%}{sd}, {min(good):.2%} to {max(good):.2%}'
 
+def _grid_table(runs): # None if the runs are of one recipe
+    if not (by := varied_fields(runs)): return None
+    table = results_table(runs, by=['recipe',*by], mix=True)['n mean sd'.split()]
+    return (table*[1,100,100]).round(2).rename(columns=dict(mean='accuracy, %', sd='sd, points')).to_string()
+
 # %% ../nbs/13_cli.ipynb #ca3c01ed
 def _report(paths):
     good = [o for o in (_report_run(o, files=len(paths)==1) for o in paths) if o is not None]
     if len(paths)>1 and good:
-        by = varied_fields(runs := read_runs(paths))
-        table = results_table(runs, by=['recipe',*by], mix=True)['n mean sd'.split()]*[1,100,100]
-        print(f"\n{table.round(2).to_string() if by else _spread(good, len(paths))}")
+        print(f'\n{_grid_table(read_runs(paths)) or _spread(good, len(paths))}')
         print(f'intervals and comparisons: hrf_results {shlex.quote(str(Path(paths[0]).parent))}')
     if len(good)<len(paths): sys.exit(1)
 

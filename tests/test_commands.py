@@ -130,6 +130,7 @@ def test_one_of_two_runs_diverges(monkeypatch, tmp_path, capsys):
         recipe,env = recipes['digits'],dict(n_valid=360)
         def __init__(self, path): self.summary = dict(status=path, accuracy=.5, epochs=3, train_seconds=1., seconds=2.)
     monkeypatch.setattr(cli, 'load_run', Summary)
+    monkeypatch.setattr(cli, 'read_runs', lambda paths: pd.DataFrame())
     with pytest.raises(SystemExit) as e: cli._report(['complete','diverged'])
     out,err = capsys.readouterr()
     assert e.value.code==1 and 'no accuracy after 3 epochs; diverged' in err

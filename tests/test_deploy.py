@@ -7,7 +7,8 @@ import pytest
 import torch, yaml
 from PIL import Image
 from fastai.learner import Learner, load_learner
-from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, environment, hrf_learner, image_files, load_run,
+from cifar_hrf.runs import environment
+from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, hrf_learner, image_files, load_run,
                            recipes, resident, train)
 from cifar_hrf import app
 from cifar_hrf.cli import hrf_app, hrf_export, hrf_predict

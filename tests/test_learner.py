@@ -46,10 +46,12 @@ def test_convolutions_are_tuned_on_a_gpu_alone():
 
 def test_training_is_tuned_and_says_so(tmp_path, monkeypatch):
     seen = []
-    def trained(run, *_): seen.append((torch.backends.cudnn.benchmark, json.loads((run/'env.json').read_text())))
+    def fitted(learn, recipe, history, *_):
+        seen.append((torch.backends.cudnn.benchmark, json.loads((history.path.parent/'env.json').read_text())))
+        raise KeyboardInterrupt
     monkeypatch.setattr(cifar_hrf.train, 'tuned_convolutions', lambda device: tuned_convolutions('cuda'))
-    monkeypatch.setattr(cifar_hrf.train, '_train', trained)
-    train('digits', 'digits', out=tmp_path, width=2)
+    monkeypatch.setattr(cifar_hrf.train, '_fit', fitted)
+    with pytest.raises(KeyboardInterrupt): train('digits', 'digits', out=tmp_path, width=2)
     (benchmark,env), = seen
     assert benchmark and env['cudnn_benchmark'] and not torch.backends.cudnn.benchmark
     assert (env['cudnn_tf32'], env['matmul_tf32'])==(True,False) # PyTorch's defaults
