@@ -75,8 +75,8 @@ def test_process_with_bad_input(tmp_path):
 
 @pytest.fixture
 def interrupts():
-    "A command that ends by Ctrl-C ignores further ones; the tests after it should not"
-    kept = signal.getsignal(signal.SIGINT)
+    "A command that ends by Ctrl-C ignores further ones, and so does a process in the background; the tests should not"
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, kept)
 

@@ -27,7 +27,7 @@ def run(bin, folder, *command): # -> did it pass?
     p = subprocess.run([bin/command[0], *command[1:]], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     passed,seconds = p.returncode==0,time.perf_counter()-start
     print(f'{" ".join(command)[:80]}: {"passed" if passed else "failed"} in {seconds:.0f} s', flush=True)
-    if not passed: print(p.stdout.decode(errors='replace')[-8000:], flush=True)
+    if not passed: print(p.stdout.decode(errors='replace'), flush=True)
     return passed
 
 def short(bin, d):
