@@ -135,15 +135,17 @@ def plot_errors(
 ) -> plt.Figure: # Rows of up to five images
     "Show the first `n` images of `df`, each with its actual name → predicted name and confidence"
     df,vocab = df.head(n),dl.vocab
-    rows,cols = math.ceil(len(df)/5),min(5, len(df))
-    width,height = max(3.6, 1.7*cols),1.9*rows+.5
+    cols,height = min(5, len(df)),1.9*math.ceil(len(df)/5)+.5
+    width = max(4.4, 1.7*cols)
     fig = plt.figure(figsize=(width,height))
-    # fixed margins: a constrained layout of 25 axes takes four times as long
-    if rows: fig.subplots_adjust(left=.01, right=.99, bottom=.01, top=1-.85/height, hspace=.35, wspace=.05)
-    for i,(im,r) in enumerate(zip(_read_images(dl, df['index']), df.itertuples()), 1):
-        answer = f'{vocab[r.actual]} → {vocab[r.predicted]}\n{r.confidence:.0%}'
-        show_image(im, ax=fig.add_subplot(rows, cols, i)).set_title(answer, fontsize=9)
-    fig.suptitle(f'{title} (actual → predicted)' if rows else title, fontsize=10)
+    ax = fig.add_axes((0,0,1,1)) # in inches; axes for each image would take four times as long
+    for i,(im,r) in enumerate(zip(_read_images(dl, df['index']), df.itertuples())):
+        h,w = [1.45*o/max(im.shape) for o in im.shape[-2:]]
+        x,y = width/2+1.7*(i%5-(cols-1)/2),.9+1.9*(i//5)
+        show_image(im, ax=ax, extent=(x-w/2,x+w/2,y+h,y))
+        ax.text(x, y-.05, f'{vocab[r.actual]} → {vocab[r.predicted]}\n{r.confidence:.0%}', ha='center', fontsize=9)
+    ax.set(xlim=(0,width), ylim=(height,0)); ax.axis('off')
+    fig.suptitle(f'{title} (actual → predicted)' if len(df) else title, fontsize=10)
     return fig
 
 # %% ../nbs/07_interpret.ipynb #51e24b8c
