@@ -41,7 +41,7 @@ def _wait(device): getattr(torch, torch.device(device).type).synchronize()
 
 def _rate(dl, device):
     start = time.perf_counter()
-    n = sum(len(x.to(device, non_blocking=True)) for x,_ in dl)
+    n = sum(len(x.to(device, non_blocking=device.type=='cuda')) for x,_ in dl)
     _wait(device)
     return n/(time.perf_counter()-start)
 
@@ -115,7 +115,7 @@ def _loops(dls, net, bf16):
 # %% ../nbs/12_bench.ipynb #f39e53e9
 def _net(b):
     net = custom_resnet(len(b.dls.vocab), width=b.width, scale=.125, size=tuple(b.dls.train.images.shape[-2:]))
-    return net.to(b.device, memory_format=torch.channels_last)
+    return net.to(b.device, memory_format=torch.contiguous_format if b.device.type=='mps' else torch.channels_last)
 
 def _trivial_net(b):
     return nn.Sequential(nn.Flatten(), nn.Linear(b.dls.train.images[0].numel(), len(b.dls.vocab))).to(b.device)

@@ -47,6 +47,7 @@ def atomic_write(dest:str|Path): # temporary path to write the file or folder to
             tmp = Path(d)/dest.name
             yield tmp
             if tmp.is_file(): _sync(tmp)
+            elif os.name=='nt' and dest.is_dir(): return # Windows replaces no folder: another process was faster
             os.replace(tmp, dest)
     except OSError as e: # a folder that is not empty was written by another process
         if e.errno!=errno.ENOTEMPTY: raise InputError(f'{dest}: cannot be written ({e.strerror or e})') from e
@@ -76,7 +77,7 @@ def dls_device(dls): return torch.device(getattr(dls, 'device', default_device()
 @contextmanager
 def autocast_kept():
     "Restore autocast after a block, even if it is interrupted"
-    was = {o: (torch.is_autocast_enabled(o), torch.get_autocast_dtype(o)) for o in ('cpu','cuda')}
+    was = {o: (torch.is_autocast_enabled(o), torch.get_autocast_dtype(o)) for o in ('cpu','cuda','mps')}
     try: yield
     finally:
         for device,(on,dtype) in was.items():
@@ -98,7 +99,7 @@ def evaluating(model, hooks=()): # afterwards restores the mode of each module, 
 # %% ../nbs/00_core.ipynb #42f3322a
 def cpu_name() -> str:
     "Name of the processor, as its maker spells it"
-    info = Path('/proc/cpuinfo').read_text() if platform.system()=='Linux' else ''
+    info = Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace') if platform.system()=='Linux' else ''
     return [*re.findall(r'model name\s*: (.*)', info), platform.processor() or platform.machine()][0]
 
 # %% ../nbs/00_core.ipynb #d7782268

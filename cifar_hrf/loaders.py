@@ -68,7 +68,7 @@ def train_stats(
     files = [f for fs in files.values() for f in fs]
     kept = cache_path()/f'{fingerprint(files, "RGBImage")}.json'
     if fresh or not kept.exists(): write_file(kept, json.dumps(image_stats(files)))
-    return json.loads(kept.read_text())
+    return json.loads(kept.read_text(encoding='utf-8'))
 
 # %% ../nbs/02_loaders.ipynb #8b00001c
 @delegates(cifar_block)

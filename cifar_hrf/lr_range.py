@@ -9,7 +9,6 @@ __all__ = ['lr_rules', 'LRRangeTest']
 from contextlib import closing, suppress
 from fastai.vision.all import *
 from scipy.ndimage import gaussian_filter1d
-from scipy.signal import lfilter
 from .core import InputError, autocast_kept, dls_device, evaluating, seeded, show_progress
 from .layers import one_of
 
@@ -159,7 +158,7 @@ def _valid_loss(model, loss_func, batches):
 
 # %% ../nbs/04a_lr_range.ipynb #4a000034
 def _has_diverged(losses, stop):
-    means = lfilter([.1], [1,-.9], losses)/(1-.9**np.arange(1, len(losses)+1))
+    means = pd.Series(losses).ewm(alpha=.1).mean().to_numpy()
     rise,least = means[-1]-means.min(),max(abs(means.min()), .1*abs(losses[0]))
     return not math.isfinite(losses[-1]) or bool(stop) and rise>(stop-1)*least
 

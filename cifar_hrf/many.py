@@ -188,7 +188,7 @@ def _suggest(trial, space): # -> fields
 
 # %% ../nbs/08b_many.ipynb #2533c4da
 def _open_study(optuna, out, plan):
-    if (file := out/'search.json').exists() and file.read_text()!=plan:
+    if (file := out/'search.json').exists() and file.read_text(encoding='utf-8')!=plan:
         raise InputError(f'--out {out}: holds another search; repeat its own command, or choose another folder')
     write_file(file, plan)
     optuna.logging.set_verbosity(optuna.logging.WARNING)

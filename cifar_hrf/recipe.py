@@ -233,7 +233,7 @@ def get_recipe(name:str) -> Recipe: # of `recipes`, or of a file
     "The recipe `name`, or that of the file `name` if it ends in .json"
     if name in recipes: return recipes[name]
     if name.endswith('.json'):
-        try: return Recipe.from_json(Path(name).expanduser().read_text())
+        try: return Recipe.from_json(Path(name).expanduser().read_text(encoding='utf-8'))
         except (OSError, UnicodeError, InputError) as e: raise InputError(f'recipe={name}: cannot be read; {e}') from e
     near = ', '.join(difflib.get_close_matches(name, recipes, cutoff=0))
     raise InputError(f'recipe={name}: unknown; near it: {near}; all: hrf_train --list')

@@ -39,7 +39,8 @@ def _fits(x, device): # in half of the GPU's free memory?
     return x.nbytes<=(torch.cuda.mem_get_info(device)[0]+unused)/2
 
 def _send(x, device):
-    return (x.pin_memory() if device.type=='cuda' and not x.is_cuda else x).to(device, non_blocking=True)
+    gpu = device.type=='cuda' # elsewhere a copy that does not block may read memory that is free again
+    return (x.pin_memory() if gpu and not x.is_cuda else x).to(device, non_blocking=gpu)
 
 # %% ../nbs/02a_resident.ipynb #8c00000d
 @patch
@@ -190,4 +191,4 @@ def clean_batches(
     dl = dls.train
     last = min(dl.n, len(dl.dataset)) # a loader may go through its images several times
     idxs = np.linspace(0, last-1, min(n, last), dtype=int).tolist()
-    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(drop_last=False, get_idxs=lambda: idxs))
+    with seeded(), dl.dataset.set_split_idx(1): return list(dl.new(drop_last=False, get_idxs=partial(list, idxs)))

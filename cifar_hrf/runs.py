@@ -23,7 +23,7 @@ from .interpret import *
 
 # %% ../nbs/08_runs.ipynb #c1363ebd
 def _output(*args): # of a program; '' if it is missing or fails
-    try: return subprocess.run(args, capture_output=True, text=True, timeout=10).stdout.strip()
+    try: return subprocess.run(args, capture_output=True, encoding='utf-8', errors='replace', timeout=10).stdout.strip()
     except (OSError, subprocess.TimeoutExpired): return ''
 
 # %% ../nbs/08_runs.ipynb #8c02a30f
@@ -132,7 +132,7 @@ def reading(path, hint=''):
 # %% ../nbs/08_runs.ipynb #dd533cf4
 def read_json(path, *keys):
     with reading(path):
-        d = json.loads(path.read_text())
+        d = json.loads(path.read_text(encoding='utf-8'))
         if not (isinstance(d, dict) and {*keys}<=d.keys()): raise ValueError(f'needs {", ".join(keys)}')
         return d
 
@@ -140,7 +140,7 @@ def read_env(run): return read_json(Path(run)/'env.json', 'data', 'seed', 'finge
 
 # %% ../nbs/08_runs.ipynb #85fe7da7
 def read_recipe(run):
-    with reading(path := Path(run)/'recipe.json'): return Recipe.from_json(path.read_text())
+    with reading(path := Path(run)/'recipe.json'): return Recipe.from_json(path.read_text(encoding='utf-8'))
 
 def read_history(run):
     with reading(path := Path(run)/'history.csv'): return pd.read_csv(path).astype(dict(epoch=int, valid_acc=float))

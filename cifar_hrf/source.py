@@ -11,7 +11,6 @@ __all__ = ['CIFAR10_CLASSES', 'image_errors', 'known_stats', 'tree_files', 'imag
 import configparser, contextlib, functools, hashlib, io, struct, sys, tarfile, tempfile, zlib
 from fastai.vision.all import *
 from PIL import ExifTags, ImageOps
-from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
@@ -80,6 +79,7 @@ def _digit(x): # 8×8 values from 0 to 16
 def digits_path() -> Path: # class-folder tree of scikit-learn's digits, written on first use
     path = _home('data')/'sklearn_digits'
     if path.exists(): return path
+    from sklearn.datasets import load_digits # slow to import
     d = load_digits()
     ids = train_test_split(range(len(d.target)), test_size=.2, stratify=d.target, random_state=0)
     return _write_tree(path, {f'{split}/{d.target[i]}/{i:04d}.png': _digit(d.images[i])

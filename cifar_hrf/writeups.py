@@ -6,7 +6,6 @@
 __all__ = []
 
 # %% ../nbs/06b_writeups.ipynb #240be064
-from scipy.signal import find_peaks
 from fastai.vision.all import *
 from .layers import *
 from .models import *
@@ -98,6 +97,7 @@ def last(lrs, losses):
 
 # %% ../nbs/06b_writeups.ipynb #a417823e
 def second_bottom(lrs, losses):
+    from scipy.signal import find_peaks # slow to import
     valleys = find_peaks(-losses, prominence=.02*(losses[0]-losses.min()))[0]
     return lrs[valleys[1]] if len(valleys)>1 else math.nan
 
