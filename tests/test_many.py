@@ -1,6 +1,6 @@
 """Runs in several processes: a launcher, a rank or a worker that is killed, a search that is stopped. Most of it needs
 minutes, Ray and Optuna, so it runs in `make stress` only."""
-import contextlib, importlib.util, os, re, signal, subprocess, sys, time
+import contextlib, os, re, signal, subprocess, sys, time
 import pytest, torch
 from fastai.vision.all import Callback, Path
 from cifar_hrf.core import InputError
@@ -53,6 +53,7 @@ class StopsSecond(Callback):
     def before_epoch(self):
         if getattr(self, 'runs', 0)==1: raise KeyboardInterrupt
 
+@stress
 def test_a_stopped_study_names_its_folder_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     whole = train_many(quick, 'digits', 2, 'whole')
@@ -62,7 +63,7 @@ def test_a_stopped_study_names_its_folder_and_goes_on(tmp_path, monkeypatch):
     resume_many('stopped')
     assert all(same(a, b) for a,b in zip(whole, sorted(Path('stopped').iterdir())))
 
-@pytest.mark.skipif(not importlib.util.find_spec('optuna'), reason='needs Optuna')
+@stress
 def test_two_searches_at_once_in_a_folder(tmp_path):
     from cifar_hrf.runs import locked_run
     search_recipe(quick, 'digits', 1, dict(width=[2]), tmp_path)
