@@ -152,7 +152,8 @@ def _resume(a, p): # -> run folders
 
 # %% ../nbs/13_cli.ipynb #0d7b2ceb
 def _many_options(p):
-    p.add('--grid', nargs='+', default=[], metavar='field=values', help='all combinations: lr_max=.2,.4 width=16,32')
+    p.add('--grid', nargs='+', action='extend', default=[], metavar='field=values',
+          help='all combinations: lr_max=.2,.4 width=16,32')
     p.add('--search', type=_number(1, 10**5), metavar='N',
           help='try N recipes from --grid, which may have ranges (lr_max=.1:1), on held-out images')
     p.add('--metric', choices=('accuracy','accuracy_tta'), default='accuracy', help='to search for (accuracy)')

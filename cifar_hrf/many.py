@@ -7,7 +7,7 @@ __all__ = ['grid_recipes', 'parse_grid', 'shared_loaders', 'begin_runs', 'run_he
            'resume_many', 'search_recipe']
 
 # %% ../nbs/08b_many.ipynb #bca421bf
-import inspect, itertools, shutil
+import inspect, itertools, shutil, socket
 from fastai.vision.all import *
 from .core import *
 from .source import *
@@ -26,12 +26,16 @@ def grid_recipes(
     "`recipe` with each combination of the values of `grid`"
     for k,v in grid.items():
         if not isinstance(v, list): raise InputError(f'grid {k}={v}: needs a list of values; a range needs a search')
-    return [recipe.replace(**dict(zip(grid, o))) for o in itertools.product(*grid.values())]
+    recipes = [recipe.replace(**dict(zip(grid, o))) for o in itertools.product(*grid.values())]
+    return [o for i,o in enumerate(recipes) if o not in recipes[:i]] # each once
 
 # %% ../nbs/08b_many.ipynb #0aeedd96
 def parse_grid(assignments:list) -> dict: # field: list of values, or (low, high)
     "Read `assignments` like 'lr_max=.2,.4' or 'lr_max=.1:1'"
     res = {}
+    for o in assignments:
+        if not re.fullmatch(r'\w+=.*[^=,:\s].*', o) or re.search('[,:]{2}|=[,:]|[,:]$', o):
+            raise InputError(f'--grid {o}: needs field=value,value or field=low:high')
     for k,v in parse_fields([o.replace('=', '=[', 1)+']' for o in assignments]).items():
         if isinstance(v, str): # words, or a range
             parts,words = v[1:-1].split(':'),v[1:-1].split(',')
@@ -80,9 +84,12 @@ def _work(run, source): # -> what went wrong, if anything
 def _cluster(ray, address):
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     own = not ray.is_initialized()
-    try: ray.init(address, include_dashboard=None if address else False, logging_level='error', log_to_driver=False,
-                  ignore_reinit_error=True)
-    except (ConnectionError, ValueError) as e:
+    try:
+        if re.fullmatch(r'[\w.-]+:\d+', address or ''): # Ray would try for minutes
+            socket.create_connection((address.split(':')[0], int(address.split(':')[1])), timeout=5).close()
+        ray.init(address, include_dashboard=None if address else False, logging_level='error', log_to_driver=False,
+                 ignore_reinit_error=True)
+    except (OSError, ValueError) as e:
         raise InputError(f'--address {address}: no Ray cluster answers ({" ".join(str(e).split())[:100]})') from e
     try: yield ray.cluster_resources()
     finally:
@@ -130,6 +137,7 @@ def prepare_engine(
     loaders = shared_loaders(source, device, num_workers=num_workers, fresh=fresh)
     if engine=='here': return loaders,partial(run_here, loaders=loaders, cbs=cbs, device=device)
     if engine!='ray' or cbs: raise InputError(f'engine={engine}: needs here or ray; callbacks need here')
+    if num_distrib()>1: raise InputError('engine=ray: start it without torchrun; each run has one process')
     needs('ray', 'ray')
     return loaders,partial(run_on_ray, address=address, per_device=per_device)
 
@@ -154,6 +162,7 @@ def train_many(
     "Train `recipe` with each of `seeds`; a run that fails leaves its folder, and the others go on"
     options = {k: kwargs.pop(k) for k in {*kwargs}&{*inspect.signature(prepare_engine).parameters}}
     recipes = grid_recipes(prepare_recipe(recipe, source, **kwargs), vary or {})
+    if vary: recipes = [prepare_recipe(o, source) for o in recipes]
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     with joined(out) as out:
         loaders,engine = prepare_engine(source, **options)
@@ -239,6 +248,18 @@ def _write_best(study, out, recipe): # -> best recipe
     print(f"best of {len(scored)}: {best.value:.2%} on held-out images with {best.params}; {out/'best.json'}")
     return res
 
+# %% ../nbs/08b_many.ipynb #9da9923c
+def _check_space(recipe, space, metric): # before anything is trained
+    if num_distrib()>1: raise InputError('--search: start it without torchrun; each run has one process')
+    if metric not in ('accuracy','accuracy_tta'): raise InputError(f'metric={metric}: needs accuracy or accuracy_tta')
+    if metric=='accuracy_tta' and recipe.tta=='none': raise InputError(f'metric={metric}: needs views; set tta')
+    if 'valid' in space: raise InputError('--search: the images that are held out cannot vary; leave out valid')
+    for k,v in space.items():
+        numbers = [o for o in v if isinstance(o, (int,float))]
+        if isinstance(v, tuple) and not (len(v)==len(numbers)==2 and v[0]<v[1]):
+            raise InputError(f'grid {k}={v}: a range needs two numbers, the lower one first')
+        for o in v: recipe.replace(**{k: o}) # raises if the recipe refuses it
+
 # %% ../nbs/08b_many.ipynb #3d0024bf
 @delegates(prepare_engine, but='cbs')
 def search_recipe(
@@ -254,11 +275,10 @@ def search_recipe(
     "Search `space` for the best recipe on held-out images, by Optuna's TPE (Bergstra 2011); call it again to go on"
     optuna,recipe,out = needs('optuna', 'search'),prepare_recipe(recipe, source),Path(os.path.expanduser(out))
     tried = recipe.replace(valid=.1) if recipe.valid=='test' else recipe
-    if metric=='accuracy_tta' and tried.tta=='none': raise InputError(f'metric={metric}: needs views; set tta')
-    for k,v in space.items(): [tried.replace(**{k: o}) for o in v] # raises if the recipe refuses a value
+    _check_space(tried, space, metric)
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     loaders,engine = prepare_engine(source, **kwargs)
-    def begin(r, folder): return begin_runs([r], seeds, source, folder, loaders)
+    def begin(r, folder): return begin_runs([prepare_recipe(r, source)], seeds, source, folder, loaders)
     begin_trial = partial(_begin_trial, out=out, space=space, recipe=tried, n_seeds=len(seeds), begin=begin)
     study = _open_study(optuna, out, json.dumps([tried.to_json(), repr(space), seeds, metric], indent=2))
     with locked_run(out):

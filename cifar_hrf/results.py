@@ -92,12 +92,13 @@ def _read_table(path):
 # %% ../nbs/10_results.ipynb #4003c770
 def varied_fields(runs:pd.DataFrame) -> list:
     "The recipe fields that have a column in `runs`, because runs of one recipe differ in them"
-    return [o for o in runs if o in Recipe.model_fields and o not in run_columns]
+    return [o for o in runs if o.removeprefix('set_') in Recipe.model_fields and o not in run_columns]
 
 def _with_varied(rows): # each field that varies becomes a column
     fields = pd.DataFrame([{**o.pop('fields', {}), 'name': o['recipe']} for o in rows], dtype=object)
     counts = fields.map(repr).groupby(fields.name).nunique().max()
-    return [{**o, **fields.loc[i, counts[counts>1].index]} for i,o in enumerate(rows)]
+    names = {k: f'set_{k}' if k in run_columns else k for k in counts[counts>1].index} # epochs: those run
+    return [{**o, **fields.loc[i, [*names]].rename(names)} for i,o in enumerate(rows)]
 
 # %% ../nbs/10_results.ipynb #5c0b21bf
 def read_runs(
