@@ -56,7 +56,7 @@ def command(f): # function of the command
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt as e:
-        signal.signal(signal.SIGINT, signal.SIG_IGN) # a second Ctrl-C would print a traceback
+        for o in signal.SIGINT,signal.SIGTERM: signal.signal(o, signal.SIG_IGN) # a second one would hide the line
         _leave(130, f"\n{str(e) or 'stopped'}")
 
 # %% ../nbs/13_cli.ipynb #5e10fdb1

@@ -176,7 +176,7 @@ def export(self:Run,
     write,use,name = exporters[to]
     folder,x = Path(out or self.path),_example(self, dtype, 7)
     dest,card = folder/name,folder/'README.md'
-    if card.exists() and 'library_name: cifar_hrf' not in card.read_text(errors='replace'):
+    if card.exists() and 'library_name: cifar_hrf' not in card.read_text('utf-8', 'replace'):
         raise InputError(f'{card}: is not a model card of this package; name another folder')
     with tempfile.TemporaryDirectory() as d:
         write(self, dtype, opset, tmp := Path(d)/name)

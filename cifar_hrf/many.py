@@ -26,8 +26,7 @@ def grid_recipes(
     "`recipe` with each combination of the values of `grid`"
     for k,v in grid.items():
         if not isinstance(v, list): raise InputError(f'grid {k}={v}: needs a list of values; a range needs a search')
-    recipes = [recipe.replace(**dict(zip(grid, o))) for o in itertools.product(*grid.values())]
-    return [o for i,o in enumerate(recipes) if o not in recipes[:i]] # each once
+    return [recipe.replace(**dict(zip(grid, o))) for o in itertools.product(*grid.values())]
 
 # %% ../nbs/08b_many.ipynb #0aeedd96
 def parse_grid(assignments:list) -> dict: # field: list of values, or (low, high)
@@ -55,7 +54,7 @@ def shared_loaders(source, device=None, **loading): # -> function from a recipe 
 
 def begin_runs(recipes, seeds, source, out, loaders): # -> run folders
     "Check all `recipes`, then make a folder for each of them with each of `seeds`"
-    for r in recipes: r.learner(loaders(r))
+    for r in recipes[1:]: r.learner(loaders(r)) # the first one is checked as it begins
     learners = ((r, r.learner(loaders(r))) for r in recipes)
     return [begin_run(r, learn, source, s, out) for r,learn in learners for s in seeds]
 
@@ -69,7 +68,8 @@ def run_here(runs, n, source, loaders, device=None, cbs=None):
         try: _ended(run) or train_it()
         except Exception as e:
             if n==1: raise
-            print(f'\n{run.name} failed: {type(e).__name__}: {str(e)[:200]}; see {run/"error.txt"}')
+            see = f'; see {run/"error.txt"}' if (run/'error.txt').exists() else ''
+            print(f'\n{run.name} failed: {type(e).__name__}: {str(e)[:200]}{see}')
         yield run
 
 # %% ../nbs/08b_many.ipynb #7a7e1d78
@@ -134,6 +134,7 @@ def prepare_engine(
     per_device:int=1 # with Ray: runs at a time on each GPU, or CPU core
 ) -> tuple: # loaders of a recipe, engine(runs, n, source)
     "The engine of that name, and the loaders that its recipes share"
+    check_int(per_device=per_device)
     loaders = shared_loaders(source, device, num_workers=num_workers, fresh=fresh)
     if engine=='here': return loaders,partial(run_here, loaders=loaders, cbs=cbs, device=device)
     if engine!='ray' or cbs: raise InputError(f'engine={engine}: needs here or ray; callbacks need here')
@@ -146,7 +147,8 @@ def _train_all(runs, engine, source, out): # -> `runs`
     try: list(engine(runs, len(runs), source))
     except KeyboardInterrupt:
         if len(runs)==1: raise
-        raise KeyboardInterrupt(f'stopped; go on with: {resume_command(out, source)}') from None
+        ray = ' --engine ray' if engine.func is run_on_ray else ''
+        raise KeyboardInterrupt(f'stopped; go on with: {resume_command(out, source)}{ray}') from None
     return runs
 
 # %% ../nbs/08b_many.ipynb #acdf9847
@@ -161,8 +163,9 @@ def train_many(
 ) -> list: # the run folders
     "Train `recipe` with each of `seeds`; a run that fails leaves its folder, and the others go on"
     options = {k: kwargs.pop(k) for k in {*kwargs}&{*inspect.signature(prepare_engine).parameters}}
-    recipes = grid_recipes(prepare_recipe(recipe, source, **kwargs), vary or {})
-    if vary: recipes = [prepare_recipe(o, source) for o in recipes]
+    recipe = prepare_recipe(recipe, source, **kwargs)
+    recipes = [prepare_recipe(o, source) for o in grid_recipes(recipe, vary or {})]
+    recipes = [o for i,o in enumerate(recipes) if o not in recipes[:i]] # each once
     seeds = [*range(seeds)] if isinstance(seeds, int) else seeds
     with joined(out) as out:
         loaders,engine = prepare_engine(source, **options)

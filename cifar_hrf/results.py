@@ -97,7 +97,7 @@ def varied_fields(runs:pd.DataFrame) -> list:
 def _with_varied(rows): # each field that varies becomes a column
     fields = pd.DataFrame([{**o.pop('fields', {}), 'name': o['recipe']} for o in rows], dtype=object)
     counts = fields.map(repr).groupby(fields.name).nunique().max()
-    names = {k: f'set_{k}' if k in run_columns else k for k in counts[counts>1].index} # epochs: those run
+    names = {k: f'set_{k}' if k in run_columns else k for k in counts[counts>1].index}
     return [{**o, **fields.loc[i, [*names]].rename(names)} for i,o in enumerate(rows)]
 
 # %% ../nbs/10_results.ipynb #5c0b21bf

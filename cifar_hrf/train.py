@@ -121,7 +121,8 @@ def _train(run, recipe, learn, source, seed, cbs, start, progress):
     except (KeyboardInterrupt, Exception) as e:
         lost = lost_process(e)
         stopped = isinstance(e, KeyboardInterrupt) or lost
-        if len(history.rows)>first or not state: summary('stopped' if stopped else 'failed')
+        with on_signals(lambda *_: None): # a launcher that lost a process ends the others
+            if len(history.rows)>first or not state: summary('stopped' if stopped else 'failed')
         if stopped: raise KeyboardInterrupt(f'{lost or "stopped"}; go on with: {resume_command(run, source)}') from e
         if isinstance(e, InputError): raise InputError(str(e).split('\n\t')[-1]) from e # without fastai's note
         write_file(run/'error.txt', traceback.format_exc())

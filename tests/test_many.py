@@ -1,6 +1,6 @@
 """Runs in several processes: a launcher, a rank or a worker that is killed, a search that is stopped. Most of it needs
 minutes, Ray and Optuna, so it runs in `make stress` only."""
-import contextlib, os, re, signal, subprocess, sys, time
+import contextlib, os, re, subprocess, sys, time
 import pytest, torch
 from fastai.vision.all import Callback, Path
 from cifar_hrf.core import InputError
@@ -14,12 +14,12 @@ stress = pytest.mark.skipif('STRESS' not in os.environ, reason='needs minutes: m
 small = '--data digits --set width=4'.split()
 quick = get_recipe('digits').replace(epochs=1, width=2)
 
-def start(*args, processes=1, **kwargs):
+def start(*args, processes=1, options=small):
     "Start `hrf_train` in a terminal's way"
     program = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', str(processes)] if processes>1 else [sys.executable]
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    return subprocess.Popen([*program, '-m', 'cifar_hrf.cli', 'train', *small, *map(str, args)], env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs)
+    return subprocess.Popen([*program, '-m', 'cifar_hrf.cli', 'train', *options, *map(str, args)], env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 def until(f, seconds=120):
     end = time.time()+seconds
@@ -42,6 +42,10 @@ def same(a, b):
     weights = b.model.state_dict()
     return all(torch.equal(v, weights[k]) for k,v in a.model.state_dict().items()) and a.summary['accuracy']==b.summary['accuracy'] \
         and a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
+
+def test_a_value_given_twice_is_trained_once(tmp_path):
+    "Digits are never mirrored, so the two values of `flip` mean the same"
+    assert len(train_many(quick, 'digits', 1, tmp_path, vary=dict(flip=[0.,.5], lr_max=[.1,.1])))==1
 
 def test_a_grid_is_checked_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match='cutout=40'): train_many(quick, 'digits', 1, tmp_path/'runs', vary=dict(cutout=[0,40]))
@@ -98,15 +102,9 @@ def test_a_rank_is_killed(rank, tmp_path):
     assert p.returncode and (run/'checkpoint.pt').exists()
     if rank==1: assert f'another process ended; go on with: torchrun --nproc-per-node 2 -m cifar_hrf.cli train --resume {run}' in err
     assert load_run(run).summary['status']==('stopped' if rank==1 else 'unfinished')
-    p = start_resume(run, processes=2)
+    p = start('--resume', run, processes=2, options=())
     out,err = p.communicate(timeout=300)
     assert p.returncode==0 and load_run(run).summary['status']=='complete', err
-
-def start_resume(run, processes):
-    env = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    program = [sys.executable, '-m', 'torch.distributed.run', '--nproc-per-node', str(processes)]
-    return subprocess.Popen([*program, '-m', 'cifar_hrf.cli', 'train', '--resume', str(run)], env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 @stress
 def test_a_worker_is_killed(tmp_path):
