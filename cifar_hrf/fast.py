@@ -49,6 +49,7 @@ def _sum_shares(mets):
 class FastRecorder(Recorder):
     "A `Recorder` that does not wait for the device"
     name = 'recorder'
+    def before_fit(self): super().before_fit(); self.n_read = 0 # losses that are on the CPU
     def after_batch(self):
         if not len(self.learn.yb): return
         train_mets = self.metrics if self.train_metrics else ()
@@ -59,7 +60,9 @@ class FastRecorder(Recorder):
         super().after_train()
     def after_validate(self): _sum_shares(self._valid_mets); super().after_validate()
     def after_fit(self):
-        if self.losses: self.losses = [*(sum_processes(torch.stack(self.losses))/together()).cpu()]
+        new = self.losses[self.n_read:]
+        if new: self.losses[self.n_read:] = (sum_processes(torch.stack(new))/together()).cpu()
+        self.n_read = len(self.losses)
     def _add_loss(self, loss, smooth):
         smooth.count,smooth.val = smooth.count+1,loss.lerp(smooth.val.to(loss.device), smooth.beta)
         self.learn.smooth_loss = smooth.value

@@ -5,6 +5,7 @@ from PIL import Image
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 matplotlib.use('agg')
+default_device(False) # for what is made once for a module too
 
 @pytest.fixture(autouse=True)
 def on_cpu():

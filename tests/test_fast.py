@@ -11,7 +11,7 @@ from fastai.callback.tensorboard import TensorBoardCallback
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from cifar_hrf.callbacks import EMA
-from cifar_hrf.fast import FastLearner, FastMixedPrecision, FastWrapper
+from cifar_hrf.fast import FastLearner, FastMixedPrecision, FastRecorder, FastWrapper
 from cifar_hrf.layers import conv_block
 from cifar_hrf.learner import hrf_learner, optimizers
 from cifar_hrf.loaders import cifar_dls
@@ -182,6 +182,15 @@ def imagined_steps(cbs=None, **kwargs):
 def test_no_step_waits_for_a_gpu(opt, precision, imagined_gpu):
     learn = imagined_steps(EMA(every=1), precision=precision, opt_func=optimizers[opt])
     assert (len(learn.recorder.losses),learn.ema.count)==(2,2) and all(g['fused'] for g in learn.opt.opt.param_groups)
+
+def test_losses_come_to_the_cpu_after_each_epoch(imagined_gpu):
+    recorder = FastRecorder()
+    recorder.losses,recorder.n_read = [],0
+    with FakeTensorMode():
+        for _ in range(2):
+            recorder.losses.append(torch.zeros(1, device='cuda')) # fake scalars of two devices would mix
+            recorder.after_fit()
+    assert [o.device.type for o in recorder.losses]==['cpu']*2
 
 @pytest.mark.parametrize('f', [Tensor.item, Tensor.cpu, lambda x: x+torch.zeros(3)])
 def test_waiting_for_a_gpu_is_noticed(f, imagined_gpu):
