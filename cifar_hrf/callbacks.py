@@ -53,7 +53,9 @@ class History(_FitCallback):
         n,right = len(y),(self.pred.argmax(1)==y).sum()
         self.sums[self.training] += torch.stack([loss*n, right, torch.full_like(right, n)])
     @property
-    def df(self) -> pd.DataFrame: return pd.DataFrame(self.rows, columns=self.columns)
+    def df(self) -> pd.DataFrame:
+        "A row for each epoch, as in history.csv"
+        return pd.DataFrame(self.rows, columns=self.columns)
     def state_dict(self): return dict(rows=[*self.rows], train_seconds=self.train_seconds)
     def load_state_dict(self, d): self.rows,self.train_seconds = [*d['rows']],d['train_seconds']
 

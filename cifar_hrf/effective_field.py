@@ -33,6 +33,7 @@ def side(self:EffectiveField, share:float) -> int:
 # %% ../nbs/09a_effective_field.ipynb #13be2078
 @patch(as_prop=True)
 def sigma(self:EffectiveField) -> float: # in pixels, of rows and columns together
+    "Measure the standard deviation of the field, as of a distribution"
     return float(np.mean([np.cov(np.arange(len(p)), aweights=p, ddof=0) for p in map(self.map.sum, (0,1))])**.5)
 
 # %% ../nbs/09a_effective_field.ipynb #a14ceac9

@@ -108,7 +108,9 @@ def misclassified(
 
 # %% ../nbs/07_interpret.ipynb #261f6424
 @patch
-def misclassified(self:ImageInterpretation) -> pd.DataFrame: return misclassified(self.preds, self.targs)
+def misclassified(self:ImageInterpretation) -> pd.DataFrame:
+    "List the mistakes, most confident first; see the function `misclassified`"
+    return misclassified(self.preds, self.targs)
 
 # %% ../nbs/07_interpret.ipynb #1103e08c
 def _read_images(dl, idxs):
@@ -116,7 +118,9 @@ def _read_images(dl, idxs):
     with _no_augment(dl): return [dl.do_item(i)[0] for i in idxs]
 
 @patch
-def images(self:ImageInterpretation, idxs): return _read_images(self.dl, idxs)
+def images(self:ImageInterpretation, idxs:list) -> list:
+    "Read the images `idxs` as they are in their files"
+    return _read_images(self.dl, idxs)
 
 # %% ../nbs/07_interpret.ipynb #b1c231ab
 @patch
@@ -161,7 +165,9 @@ def plot_misclassified(
     return plot_errors(dl, df, n, f'{len(df)} of {len(preds)} wrong{most}')
 
 @patch
-def plot_misclassified(self:ImageInterpretation, n=25): return plot_misclassified(self.dl, self.preds, self.targs, n)
+def plot_misclassified(self:ImageInterpretation, n=25) -> plt.Figure:
+    "Show the `n` most confident mistakes"
+    return plot_misclassified(self.dl, self.preds, self.targs, n)
 
 # %% ../nbs/07_interpret.ipynb #2fd19f9d
 def plot_confusion(
@@ -178,6 +184,7 @@ def plot_confusion(
 # %% ../nbs/07_interpret.ipynb #771fe0a8
 @patch
 def confusion_matrix(self:ImageInterpretation) -> np.ndarray: # Rows: actual class, columns: predicted class
+    "Count the images of each actual and predicted class"
     return confusion_matrix(self.targs, self.preds.argmax(1), labels=range(len(self.vocab)))
 
 # %% ../nbs/07_interpret.ipynb #7a10c016

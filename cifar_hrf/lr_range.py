@@ -85,13 +85,15 @@ class LRRangeTest:
 
 # %% ../nbs/04a_lr_range.ipynb #4a000022
 @patch(as_prop=True)
-def warnings(self:LRRangeTest) -> list: # what to beware of in each sweep
+def warnings(self:LRRangeTest) -> list: # sentences
+    "Tell what makes a sweep doubtful, such as a pick at its edge"
     found = [list(_warn(self.planned, *o, self.rule)) for o in zip(self.runs, *zip(*self.curves), self.picks.lr_max)]
     return [f'seed {k}: {o}' if len(found)>1 else o for k,sweep in enumerate(found) for o in sweep]
 
 # %% ../nbs/04a_lr_range.ipynb #4a000025
 @patch(as_prop=True)
-def reasons(self:LRRangeTest) -> dict: # where LRMAX and LRMIN come from
+def reasons(self:LRRangeTest) -> dict: # lr_max and lr_min, a phrase each
+    "Tell where LRMAX and LRMIN come from"
     begin = f'the loss begins to fall at {self.spread.pick.begin:.2g}'
     return dict(lr_max=self.rule, lr_min=f'{begin}; kept within LRMAX/100 and LRMAX/10')
 

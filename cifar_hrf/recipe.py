@@ -128,11 +128,15 @@ def schedule(self:Recipe) -> PhaseScheduler:
 
 # %% ../nbs/06_recipe.ipynb #67f1a77c
 @patch
-def replace(self:Recipe, **fields) -> Recipe: return Recipe(**dict(self, **fields))
+def replace(self:Recipe, **fields) -> Recipe:
+    "Copy the recipe with other `fields`, which are checked as for a new one"
+    return Recipe(**dict(self, **fields))
 
 # %% ../nbs/06_recipe.ipynb #f11c250e
 @patch
-def to_json(self:Recipe) -> str: return self.model_dump_json(indent=2)
+def to_json(self:Recipe) -> str:
+    "Write the recipe as JSON, which `from_json` reads"
+    return self.model_dump_json(indent=2)
 
 # %% ../nbs/06_recipe.ipynb #a5a7bc5f
 _old = dict(hidden=[], bn_weight=1., out='logits', output='logits', stepped='batch', cycle_epochs=0, last_pool='max')

@@ -53,6 +53,7 @@ def tree_files(path:str|Path, say=False) -> dict: # {split: {class: sorted image
 
 # %% ../nbs/00a_source.ipynb #67c6db78
 def image_files(path:str|Path, splits=('train','test')) -> L: # by split, class and name: the same on all machines
+    "List the images in the class folders of `path`"
     return L(f for o,classes in tree_files(path).items() if o in splits for fs in classes.values() for f in fs)
 
 # %% ../nbs/00a_source.ipynb #80a62c75
@@ -76,7 +77,8 @@ def _digit(x): # 8×8 values from 0 to 16
     im = Image.fromarray((x*255/16).round().astype(np.uint8))
     return np.asarray(im.resize((32,32), Image.BICUBIC).convert('RGB'))
 
-def digits_path() -> Path: # class-folder tree of scikit-learn's digits, written on first use
+def digits_path() -> Path: # class-folder tree of PNG files, 8×8 pixels
+    "Find scikit-learn's digits; the first call writes them as images, four fifths of them for training"
     path = _home('data')/'sklearn_digits'
     if path.exists(): return path
     from sklearn.datasets import load_digits # slow to import
@@ -182,6 +184,7 @@ known_stats = dict(cifar10=((.4914,.4822,.4465),(.2470,.2435,.2616)), cifar10_al
 
 # %% ../nbs/00a_source.ipynb #0f3d18f5
 def image_stats(files) -> tuple: # mean and standard deviation of each channel, R G B, on a scale of 0 to 1
+    "Measure the pixels of the images `files`"
     counts,v = np.zeros((3,256)),np.arange(256)
     for f in show_progress(files, f'computing statistics of {len(files):,} images', len(files)>5000):
         counts += np.reshape(RGBImage.create(f).histogram(), (3,256))

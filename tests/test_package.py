@@ -36,3 +36,9 @@ def test_all_has_what_a_user_types():
     names = {k for k in vars(cifar_hrf.all) if k[0]!='_'}-set(vars(fastai.vision.all))-{'cifar_hrf'}
     assert len(names)<90
     assert {'cifar_dls','resident','hrf_learner','custom_resnet','one_cycle','train','receptive_field','read_runs','hrf_train'}<=names
+
+def test_each_name_of_all_has_a_docstring():
+    import fastai.vision.all, cifar_hrf.all
+    def ours(o): return callable(o) and (getattr(o, '__module__', None) or '').startswith('cifar_hrf.')
+    named = {k: o for k,o in vars(cifar_hrf.all).items() if k[0]!='_' and k not in vars(fastai.vision.all) and ours(o)}
+    assert not [k for k,o in named.items() if not o.__doc__] and len(named)>70
