@@ -11,7 +11,7 @@ from fastai.vision.all import *
 from .core import *
 
 # %% ../nbs/03_layers.ipynb #3512f7db
-activations = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU)
+activations = dict(relu=nn.ReLU, celu=partial(nn.CELU, .3), gelu=nn.GELU, silu=nn.SiLU)
 
 # %% ../nbs/03_layers.ipynb #0c6dd708
 def one_of(choices, **options): # option=value, one or more
@@ -63,8 +63,8 @@ class GlobalMaxPool(nn.Module):
 # %% ../nbs/03_layers.ipynb #332a96ab
 class ShiftBatchNorm(nn.BatchNorm2d):
     "BatchNorm whose scale stays 1 (Page 2019)"
-    def __init__(self, nf):
-        super().__init__(nf)
+    def __init__(self, nf, **kwargs):
+        super().__init__(nf, **kwargs)
         self.weight.requires_grad_(False)
 
 # %% ../nbs/03_layers.ipynb #1dd9c3fc
@@ -125,7 +125,8 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return (x0*each((var+self.eps).rsqrt()*self.weight)+each(self.bias)).to(x.dtype)
 
 # %% ../nbs/03_layers.ipynb #445485ca
-norms = dict(batch=nn.BatchNorm2d, shift=ShiftBatchNorm, ghost=GhostBatchNorm, sync=SyncBatchNorm)
+norms = dict(batch=nn.BatchNorm2d, shift=ShiftBatchNorm, quick=partial(ShiftBatchNorm, momentum=.4, eps=1e-12),
+             ghost=GhostBatchNorm, sync=SyncBatchNorm)
 
 # %% ../nbs/03_layers.ipynb #17ae42e4
 def _whitening(x, kernel_size, eps):

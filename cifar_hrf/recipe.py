@@ -7,10 +7,11 @@ __all__ = ['recipes', 'Recipe', 'parse_fields', 'get_recipe', 'add_recipe', 'lis
 
 # %% ../nbs/06_recipe.ipynb #b3de3cce
 import ast, difflib, inspect
+from collections import Counter
 from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from fastai.vision.all import *
-from .core import InputError
+from .core import InputError, evaluating
 from .source import known_stats
 from .transforms import FlipLR
 from .loaders import *
@@ -87,6 +88,8 @@ class _RunFields(_ScheduleFields):
     cutout_p:Share = 1. # probability of the holes
     cutout_fill:Literal['mean','image'] | Share | tuple[Share,Share,Share] = Field(
         'mean', description="needs 'mean', 'image', a number from 0 to 1, or three")
+    start_size:Pixels = 0 # of training images, as in `ProgressiveResize`; 0: full size throughout
+    full_size_at:Share = .75 # share of the run after which they have full size
     stats:Literal[('train','image',*known_stats)] = 'train'
     valid:Literal['test'] | Count | Below1 = Field('test', description="needs 'test', a share below 1, or a number")
     precision:Literal['auto','fp32','bf16','fp16'] = 'auto' # fp16 needs a GPU
@@ -159,6 +162,13 @@ def parse_fields(assignments:list) -> dict: # fields for `Recipe.replace`
         except (ValueError, SyntaxError, MemoryError, RecursionError): res[k] = v
     return res
 
+# %% ../nbs/06_recipe.ipynb #d22f4f57
+def _check_takes(model, size, name):
+    try:
+        with evaluating(model), torch.no_grad(): model(torch.zeros(1, 3, size, size))
+    except RuntimeError as e:
+        raise InputError(f'start_size={size}: too small for {name}; lite_net takes 9 pixels or more') from e
+
 # %% ../nbs/06_recipe.ipynb #b586b5e2
 @patch
 def build_model(self:Recipe,
@@ -170,7 +180,21 @@ def build_model(self:Recipe,
         if getattr(self, k)>most: raise InputError(f'{k}={getattr(self, k)}: too large for {size[1]}×{size[0]} pixels')
     build = models[self.model]
     model = build(n_out, **_taken_by(build, dict(self, size=size)))
+    if self.start_size: _check_takes(model, self.start_size, self.model)
     return dirac_(model) if self.init=='dirac' else model
+
+# %% ../nbs/06_recipe.ipynb #7864ffcb
+@patch
+def petaflop(self:Recipe,
+    n_images:int=50_000, # for training
+    size:int=32, # height and width of the images
+) -> float:
+    "Operations of the whole training, in 10¹⁵: 6 × multiply-adds of the convolutions × images seen"
+    n_batches,resize = n_images//self.bs,ProgressiveResize(self.start_size or size, self.full_size_at)
+    steps = self.epochs*n_batches
+    sizes = Counter(resize.size_at(i/steps, size) for i in range(steps))
+    model = self.build_model(10, (size,size))
+    return 6e-15*self.bs*sum(n*conv_macs(model, o) for o,n in sizes.items())
 
 # %% ../nbs/06_recipe.ipynb #c0709918
 @patch

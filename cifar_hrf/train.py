@@ -88,6 +88,7 @@ def _fit(learn, r, history, checkpoint, first, cbs, progress):
     learn.remove_cb(ProgressCallback)
     learn._do_fit = epochs
     own = [r.schedule(), history, RunProgress(**progress), *([EMA(r.ema)] if r.ema else [])]
+    if r.start_size: own.append(ProgressiveResize(r.start_size, r.full_size_at))
     if together()>1: own.append(ShareBatches())
     with on_signals(checkpoint.ask_to_stop): learn.fit(r.epochs, cbs=[*own, *L(cbs), checkpoint])
 
