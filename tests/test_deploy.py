@@ -7,6 +7,7 @@ import pytest
 import torch, yaml
 from PIL import Image
 from fastai.learner import Learner, load_learner
+from packaging.version import Version
 from cifar_hrf.runs import environment
 from cifar_hrf.all import (InputError, cifar_dls, custom_resnet, data_path, hrf_learner, image_files, load_run,
                            recipes, resident, train)
@@ -80,7 +81,8 @@ def test_export_without_this_package(run, tmp_path):
     r = subprocess.run([sys.executable, '-W', 'ignore', '-c', program], capture_output=True, text=True)
     total,*ours = r.stdout.split()
     assert abs(float(total)-2)<1e-4 and ours==['False','False'], r.stderr
-    with pytest.raises(RuntimeError, match='dtype'): torch.export.load(f).module()(torch.zeros(2, 3, 32, 32))
+    if Version(torch.__version__)>=Version('2.14'): # PyTorch 2.7 does not check it
+        with pytest.raises(RuntimeError, match='dtype'): torch.export.load(f).module()(torch.zeros(2, 3, 32, 32))
 
 @pytest.mark.parametrize('to,dtype', [('torch','uint8'),('onnx','float32')] + [('torch','float32'),('onnx','uint8')]*('STRESS' in os.environ))
 def test_program_of_the_card(to, dtype, run, tmp_path):
@@ -129,6 +131,8 @@ def test_run_without_weights_or_stats(run, tmp_path):
 
 @pytest.mark.parametrize('f,options', [(hrf_predict,'image.png'), (hrf_export,''), (hrf_app,''), (hrf_app,'--space space')])
 def test_weights_that_give_nan(f, options, run, tmp_path, monkeypatch, capsys):
+    needs = dict(hrf_export='onnxscript', hrf_app='gradio').get(f.__name__)
+    if needs and 'space' not in options: pytest.importorskip(needs)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run.path, 'run')
     weights = load_file('run/model.safetensors')
