@@ -182,23 +182,26 @@ def _swap(self:EMA, to_average):
 class ProgressiveResize(Callback):
     "Train on smaller images at first (Howard 2018): from `start_size` pixels up, at full size from `full_size_at` on"
     def __init__(self, start_size:int=20, full_size_at:float=.75): store_attr()
-    def before_batch(self):
-        if not self.training: return
-        x = self.xb[0].as_subclass(Tensor)
-        size = self.size_at(self.pct_train, min(x.shape[-2:]))
-        if size<min(x.shape[-2:]): self.learn.xb = (_resized(x, size),*self.xb[1:])
 
 # %% ../nbs/05_callbacks.ipynb #e20e8e8f
-def _resized(x, size): # of the shorter side
-    shape = [o*size//min(x.shape[-2:]) for o in x.shape[-2:]]
-    return F.interpolate(x, shape, mode='bilinear', antialias=True)
-
 @patch
 def size_at(self:ProgressiveResize, pct:float, full:int) -> int:
     "Size after the share `pct` of the fit, in pixels of the shorter side; `full` in the end"
     sizes = range(self.start_size, full, 4)
     i = int(pct/self.full_size_at*len(sizes)+1e-9) if self.full_size_at else len(sizes)
     return sizes[i] if i<len(sizes) else full
+
+# %% ../nbs/05_callbacks.ipynb #e88c330e
+def _resized(x, size): # of the shorter side
+    shape = [o*size//min(x.shape[-2:]) for o in x.shape[-2:]]
+    return F.interpolate(x, shape, mode='bilinear', antialias=True)
+
+@patch
+def before_batch(self:ProgressiveResize):
+    if not self.training: return
+    x = self.xb[0].as_subclass(Tensor)
+    size = self.size_at(self.pct_train, min(x.shape[-2:]))
+    if size<min(x.shape[-2:]): self.learn.xb = (_resized(x, size),*self.xb[1:])
 
 # %% ../nbs/05_callbacks.ipynb #e3a00003
 def _views(x, kind):

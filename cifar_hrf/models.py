@@ -85,13 +85,13 @@ def custom_resnet(
     width:int=64, # channels of the first layer; later ones have 2, 4 and 8 times as many
     scale:float=1., # factor of the logits
     size=32, # height and width of the images, 8 or more: a number, or a pair
-    act:str='relu', # 'relu', 'celu' or 'gelu'
+    act:str='relu', # one of `activations`
     dropout:float=0., # probability of dropout after each activation
     pool_after:str='conv', # 'conv' or 'act', as in `conv_block`
     skip:str='once', # 'once': residual blocks add their input; or 'none'
     bias:str='head', # 'head': the last layer has a bias; or 'none'
     stem:str='conv', # first layer: 'conv', or 'whiten': to be set by `whiten_`
-    norm:str='batch', # 'batch', 'shift' or 'ghost'
+    norm:str='batch', # one of `norms`
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]
     "The brief's network, after Page's DAWNBench entry (2018)"
     one_of(activations, act=act); one_of(norms, norm=norm); one_of(('conv','whiten'), stem=stem)
@@ -161,8 +161,8 @@ def lite_net(
     widths=(32,128,128), # channels of the three stages
     scale:float=.125, # factor of the logits
     size=32, # height and width of the images, 9 or more: a number, or a pair
-    norm:str='batch', # 'batch', 'shift' or 'ghost'
-    act:str='gelu', # 'relu', 'celu' or 'gelu'
+    norm:str='batch', # one of `norms`
+    act:str='gelu', # one of `activations`
     bias:str='head', # 'head': the last layer has a bias; or 'none'
     skip:str='once', # 'once': the second convolution of a stage adds its input; or 'none'
 ) -> nn.Sequential: # [n,3,h,w] -> logits [n,n_out]

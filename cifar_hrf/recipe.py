@@ -176,7 +176,7 @@ def build_model(self:Recipe,
     size:tuple # (height, width) of the images
 ) -> nn.Module: # untrained
     "The network of the recipe"
-    for k,most in dict(pad=min(size)-1, cutout=min(size)).items():
+    for k,most in dict(pad=min(size)-1, cutout=min(size), start_size=min(size)).items():
         if getattr(self, k)>most: raise InputError(f'{k}={getattr(self, k)}: too large for {size[1]}×{size[0]} pixels')
     build = models[self.model]
     model = build(n_out, **_taken_by(build, dict(self, size=size)))
