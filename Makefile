@@ -4,7 +4,7 @@ BIN     = $(VENV)/bin
 ARGS   ?=
 READY   = $(VENV)/ready
 
-.PHONY: train test stress colab setup readme prepare clean help coverage docs dist wheel oldest newest release
+.PHONY: train test stress colab setup readme results prepare clean help coverage docs dist wheel oldest newest release
 
 train: $(READY) ## set up and train; options in ARGS
 	$(BIN)/hrf_train $(ARGS)
@@ -33,6 +33,11 @@ $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	touch $@
 
 readme: $(READY) ## README.md from nbs/index.ipynb
+	$(BIN)/python tools/readme.py
+
+results: $(READY) ## the tables and figures of the results page and README, from results/
+	$(BIN)/python tools/results.py
+	$(BIN)/nbdev_clean
 	$(BIN)/python tools/readme.py
 
 prepare: $(READY) ## after editing notebooks: export, clean, README, checks

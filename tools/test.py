@@ -5,6 +5,7 @@ from pathlib import Path
 root,bin = Path(__file__).resolve().parent.parent,Path(sys.executable).parent
 env = dict(os.environ, CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1', PATH=f'{bin}{os.pathsep}{os.environ["PATH"]}')
 commands = {'tools/check.py': [sys.executable, 'tools/check.py'],
+            'tools/results.py': [sys.executable, 'tools/results.py', '--check'],
             'tests/': [sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests'],
             'notebooks': [bin/'nbdev_test', '--n_workers', '2']}
 
