@@ -6,7 +6,7 @@ from pathlib import Path
 from fresh import built, environment, root
 
 # what IPython runs before the page
-startup = '''
+startup = r'''
 import re, subprocess, sys, types
 sys.modules['google.colab'] = types.ModuleType('google.colab')
 def pip(line):
