@@ -28,6 +28,7 @@ setup: $(READY) ## the environment .venv, with the versions of constraints.txt
 # The marker file exists only when the installation is complete and newer than the files that it depends on.
 $(READY): constraints.txt settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info<(3,10) and "needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
+	@echo 'installing into $(VENV), about 7 GB; this takes some minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

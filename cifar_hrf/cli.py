@@ -26,6 +26,7 @@ from .receptive_field import *
 from .effective_field import *
 from .results import *
 from .statistics import *
+from .statistics import newest_runs
 from .deploy import *
 from .app import *
 from .bench import *
@@ -331,9 +332,11 @@ def hrf_results(args=None): # list of options; `None`: those of the command line
         if a.see and not a.compare: raise InputError('--see: needs two recipes: --compare A B')
         runs,target = read_runs(a.runs),a.target and a.target/100
         by = a.by or ['recipe',*varied_fields(runs)]
-        table = results_table(runs, target, by, mix=a.mix)
+        used,twice = (runs,[]) if a.mix else newest_runs(runs)
+        table = results_table(used, target, by, mix=a.mix)
         shown = _shown(table, by, target)
-        lists = [o for o in (_compared(runs, *a.compare, a.see, a.mix) if a.compare else [], remarks(runs)) if o]
+        compared = _compared(used, *a.compare, a.see, a.mix) if a.compare else []
+        lists = [o for o in (compared, [*twice, *remarks(used)]) if o]
         bullets = ['\n'.join(f'- {o}' for o in x) for x in lists]
         files = {'results.csv': runs.to_csv(index=False), 'summary.csv': table.to_csv(),
                  'summary.md': '\n\n'.join([_markdown(shown), *bullets])+'\n'}

@@ -35,6 +35,18 @@ def _check_runs(runs, by):
         for seed,d in g.groupby('seed'):
             if len(d)>1: _refuse(d, f'have the same recipe and seed, {seed}')
 
+# %% ../nbs/10a_statistics.ipynb #f1788b50
+def newest_runs(runs): # -> runs, sentences about those left out
+    "Keep one run of each recipe, data and seed"
+    runs = run_table(runs)
+    same = [o for o in ('recipe','changed','n_params',*_data_columns,'seed') if o in runs]
+    known = runs[(runs.status!='unreadable') & runs.seed.notna()]
+    order = known.assign(done=known.status=='complete').sort_values(['done','time'], kind='stable')
+    older = order[order.duplicated(same, keep='last')]
+    times = older.groupby(['recipe','seed'], sort=False).size()+1
+    said = [f'{recipe} seed {seed}: trained {k} times; the newest run counts' for (recipe,seed),k in times.items()]
+    return runs.drop(older.index),said
+
 # %% ../nbs/10a_statistics.ipynb #741c71b7
 def _student(x, level=.95): # low and high end of the mean's interval, and p
     if len(x)<2 or np.ptp(x)<1e-9: return [math.nan]*3
