@@ -119,7 +119,7 @@ def _read_images(dl, idxs):
 
 @patch
 def images(self:ImageInterpretation, idxs:list) -> list:
-    "Read the images `idxs` as they are in their files"
+    "Read the images `idxs` before any batch transform"
     return _read_images(self.dl, idxs)
 
 # %% ../nbs/07_interpret.ipynb #b1c231ab

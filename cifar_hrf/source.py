@@ -77,7 +77,7 @@ def _digit(x): # 8×8 values from 0 to 16
     im = Image.fromarray((x*255/16).round().astype(np.uint8))
     return np.asarray(im.resize((32,32), Image.BICUBIC).convert('RGB'))
 
-def digits_path() -> Path: # class-folder tree of PNG files, 8×8 pixels
+def digits_path() -> Path: # class-folder tree of PNG files, 32×32 pixels
     "Find scikit-learn's digits; the first call writes them as images, four fifths of them for training"
     path = _home('data')/'sklearn_digits'
     if path.exists(): return path

@@ -44,8 +44,8 @@ def newest_runs(runs): # -> runs, sentences about those left out
     order = known.assign(done=known.status=='complete').sort_values(['done','time'], kind='stable')
     older = order[order.duplicated(same, keep='last')]
     times = older.groupby(['recipe','seed'], sort=False).size()+1
-    said = [f'{recipe} seed {seed}: trained {k} times; the newest run counts' for (recipe,seed),k in times.items()]
-    return runs.drop(older.index),said
+    said = 'trained {} times; the newest complete run counts'.format
+    return runs.drop(older.index),[f'{recipe} seed {seed}: {said(k)}' for (recipe,seed),k in times.items()]
 
 # %% ../nbs/10a_statistics.ipynb #741c71b7
 def _student(x, level=.95): # low and high end of the mean's interval, and p
