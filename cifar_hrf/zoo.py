@@ -30,21 +30,21 @@ _projects('airbench', 'after airbench94 (Jordan 2024): alternating flip, dirac s
     pct_start=.23, floor_epochs=0, moms=(.85,.85,.85), wd=1.33e-3, tta='six')
 
 # %% ../nbs/06a_zoo.ipynb #1320bbbf
-_cpu = partial(add_recipe, 'two CPU cores')
-_cpu('lite', 'a small net: aims at 90% of CIFAR-10 within minutes', base='airbench',
-     widths=(32,128,128), epochs=7, bs=512, opt='muon', ema=.99, tta='mirror', lr_max=.4, lr_min=.2*.4, lr_final=.07*.4)
-_cpu('lite93', 'a wider net, for longer: aims at 93%', base='lite', widths=(64,256,256), epochs=10)
-_cpu('lite94', 'the same for longer, six views: aims at 94%', base='lite93', epochs=16, tta='six')
-_cpu('small', 'the net of lite without its tricks', model='lite_net', act='gelu', scale=.125, epochs=15,
-     lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0)
+_least = partial(add_recipe, 'least arithmetic')
+_least('record', 'airbench with Muon and small images at first: aims at 94% over six views', base='airbench',
+       epochs=11, start_size=20, norm='quick', whiten_eps=5e-4,
+       opt='muon', ema=0., lr_max=.7, lr_min=.7, lr_final=0., pct_start=0.)
+_least('lite93', 'the same for less time: aims at 93% over two views', base='record',
+       epochs=9, bs=512, lr_max=.5, lr_min=.5, tta='mirror')
+_least('lite', 'half as wide: aims at 90% within minutes on two CPU cores', base='lite93', widths=(32,128,128), epochs=7)
+_least('small', 'the net of lite without its tricks', model='lite_net', act='gelu', scale=.125, epochs=15,
+       lr_max=.8, lr_min=.08, lr_final=8e-4, pct_start=.25, moms=(.9,.9,.9), smoothing=.2, pad=2, cutout=0)
 
 # %% ../nbs/06a_zoo.ipynb #0fc083a8
 _gpu = partial(add_recipe, 'a GPU')
 _gpu('fast10', "the brief's network in 10 epochs; aims at 94% with two views", base='bag',
      norm='shift', alternate=True, init='dirac', opt='muon', ema=0., lr_max=.4, lr_min=.08, lr_final=0., floor_epochs=0)
 _gpu('best', 'the same in 24 epochs; aims at 95%', base='fast10', epochs=24, cutout=8, tta='none')
-_gpu('record', 'airbench with Muon for the filters: aims at 94% in the shortest time', base='airbench',
-     epochs=9, opt='muon', ema=0., lr_max=.7, lr_min=.7, lr_final=0., pct_start=0.)
 _gpu('colab', 'airbench for the GPU of a free Colab; aims at 94%', base='airbench', epochs=12, ema=0., lr_final=0.)
 
 # %% ../nbs/06a_zoo.ipynb #9a80dd61
