@@ -26,7 +26,7 @@ colab: dist ## tutorials and replications as in Colab, on the newest versions; a
 setup: $(READY) ## the environment .venv, with the versions of constraints.txt
 
 # The marker file exists only when the installation is complete and newer than the files that it depends on.
-$(READY): constraints.txt settings.ini setup.py pyproject.toml
+$(READY): constraints.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info<(3,10) and "needs Python 3.10 or newer: make PYTHON=python3.12 ...")'
 	@echo 'installing into $(VENV), about 7 GB; this takes some minutes'
 	$(PYTHON) -m venv $(VENV)
