@@ -33,14 +33,11 @@ def parse_grid(assignments:list) -> dict: # field: list of values, or (low, high
     "Read `assignments` like 'lr_max=.2,.4' or 'lr_max=.1:1'"
     res = {}
     for o in assignments:
-        if not re.fullmatch(r'\w+=.*[^=,:\s].*', o) or re.search('[,:]{2}|=[,:]|[,:]$', o):
-            raise InputError(f'--grid {o}: needs field=value,value or field=low:high')
-    for k,v in parse_fields([o.replace('=', '=[', 1)+']' for o in assignments]).items():
-        if isinstance(v, str): # words, or a range
-            parts,words = v[1:-1].split(':'),v[1:-1].split(',')
-            values = parse_fields([f'{k}{i}={o}' for i,o in enumerate(parts if len(parts)==2 else words)]).values()
-            v = tuple(values) if len(parts)==2 else [*values]
-        res[k] = v
+        k,_,v = o.partition('=')
+        is_range = ':' in v
+        parts = v.split(':') if is_range else re.split(r',(?![^(]*\))', v) # not at a comma within parentheses
+        if not all([k,*parts]): raise InputError(f'--grid {o}: needs field=value,value or field=low:high')
+        res[k] = (tuple if is_range else list)(map(parse_value, parts))
     return res
 
 # %% ../nbs/08b_many.ipynb #6701da15

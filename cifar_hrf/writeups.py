@@ -44,14 +44,10 @@ class DoubleResidual(Residual):
     def forward(self, x): return x + super().forward(x)
 
 # %% ../nbs/06b_writeups.ipynb #a0cd4820
-def softmax_resnet(
-    n_out:int=10, # classes
-    width:int=64, # channels of the first layer
-    scale:float=1., # factor of the logits
-    size=32 # height and width of the images: a number, or a pair
-) -> nn.Sequential: # images -> probabilities
+@delegates(custom_resnet)
+def softmax_resnet(n_out:int=10, **kwargs) -> nn.Sequential: # images -> probabilities
     "The custom ResNet with a softmax at its end"
-    model = custom_resnet(n_out, width=width, scale=scale, size=size)
+    model = custom_resnet(n_out, **kwargs)
     model.head.append(nn.Softmax(1))
     return model
 
