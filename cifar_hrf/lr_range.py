@@ -57,7 +57,8 @@ def _warn_pick(lrs, losses, pick, end):
     if start-tenth>.15*fall or tenth>1.2*start:
         yield f'the sweep starts too high: the loss changes from the first step, LR {lrs[0]:.3g}; start lower'
     i,edge = np.abs(lrs-pick).argmin(),max(1, math.ceil(.03*len(lrs)))
-    if i<edge or i>=len(lrs)-edge and lrs[-1]==end: yield f'LR {pick:.3g} lies at the edge of the sweep'
+    at_end = i>=len(lrs)-edge and lrs[-1]==end # a sweep that stopped early has no end
+    if i<edge or at_end: yield f'LR {pick:.3g} lies at the edge of the sweep'
 
 def _warn(planned, run, lrs, losses, pick, rule):
     n,finite = len(planned),np.isfinite(run).cumprod().sum()

@@ -241,10 +241,10 @@ _views = _joins | set("""view reshape permute transpose flatten unflatten squeez
 _elementwise = """add sub mul div truediv pow neg abs exp log sqrt reciprocal sigmoid tanh relu relu6 leaky_relu prelu
     elu celu selu gelu silu mish softplus hardswish hardsigmoid hardtanh logsigmoid clamp clamp_min clamp_max clip
     addcmul maximum minimum where masked_fill gt ge lt le eq ne batch_norm group_norm instance_norm layer_norm dropout
-    dropout1d dropout2d to type type_as float double half bfloat16 detach cpu cuda copy""".split()
+    dropout1d dropout2d to type type_as float double half bfloat16 detach cpu cuda copy"""
 
 # %% ../nbs/09_receptive_field.ipynb #9b68d975
-_groups = {_same: ' '.join(_elementwise), _reduced: 'mean sum amax amin max min var std logsumexp prod', _pad: 'pad',
+_groups = {_same: _elementwise, _reduced: 'mean sum amax amin max min var std logsumexp prod', _pad: 'pad',
     _along: 'softmax log_softmax cumsum', _norm: 'norm vector_norm normalize', _matmul: 'linear matmul bmm',
     _conv: 'conv2d', _einsum: 'einsum', _pool: 'max_pool2d max_pool2d_with_indices avg_pool2d',
     _adaptive: 'adaptive_avg_pool2d adaptive_max_pool2d adaptive_max_pool2d_with_indices', _upsample: 'interpolate',

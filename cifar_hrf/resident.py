@@ -179,7 +179,8 @@ def resident(
     for dl in dls.loaders: _check_sizes(dl, items[0][0].shape[1:], 1)
     res = copy(dls)
     res.loaders = [dl.new(cls=ResidentDL, images=x, labels=y, n=dl.n) for dl,(x,y) in zip(dls.loaders, items)]
-    res.device = torch.empty(0, device=device or getattr(dls, 'device', None) or default_device()).device # with index
+    device = device or getattr(dls, 'device', None) or default_device()
+    res.device = torch.empty(0, device=device).device # 'cuda' becomes 'cuda:0'
     return res
 
 # %% ../nbs/02a_resident.ipynb #8c000050
