@@ -1,6 +1,7 @@
 """Kill runs at random moments, resume each, and compare it with a run that was never stopped: kill.py [RUNS [TABLE.csv]]
 
-Half of the kills come at any time, a quarter while a checkpoint is written, a quarter in validation. Every third run is killed again after it was resumed."""
+Half of the kills come at any time, a quarter while a checkpoint is written, a quarter in validation. Every third run is killed again after it was resumed.
+The table gets a row after each run; a table that exists is continued."""
 import json, multiprocessing, os, random, shutil, signal, sys, tempfile, threading, time
 from pathlib import Path
 import pandas as pd
@@ -70,18 +71,17 @@ def same(a, b):
     def rest(d): return {k: v for k,v in d.items() if 'seconds' not in k}
     return rest(a.summary)==rest(b.summary) and a.history.drop(columns='seconds').equals(b.history.drop(columns='seconds'))
 
-def kill_runs(n, epochs=6):
-    "Kill and resume `n` runs of the digits -> one row per run"
+def kill_runs(n, epochs=6, first=0):
+    "Kill and resume runs `first` to `n`-1 of the digits; yields a row for each"
     recipe = recipes['digits'].replace(width=4, epochs=epochs, opt='muon', ema=.9, flip=.5, alternate=True, norm='ghost', dropout=.1,
                                        cutout=4, cutout_n=(1,3), tta='mirror')
-    rows = []
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         data = shutil.copytree(digits_path(), tmp/'data') # under another name, so that they are flipped
         killed('none', 0, 0, data, tmp/'never', recipe)
         never, = (tmp/'never').iterdir()
         duration = load_run(never).summary['seconds']
-        for i in progress_bar(range(n)):
+        for i in progress_bar(range(first, n)):
             kind,again,out = ('write','any','validation','any')[i%4],i%3==2,tmp/f'{i}'
             for shorter in 1,2,4,8: # the run may end before its moment
                 if killed(kind, f'{i} {shorter}', duration/shorter, data, out, recipe): break
@@ -89,14 +89,17 @@ def kill_runs(n, epochs=6):
             kept = torch.load(run/'checkpoint.pt', weights_only=True)['epochs'] if (run/'checkpoint.pt').exists() else 0
             twice = again and killed('any', i, duration/4, data, run)
             if not (twice and json.loads((run/'summary.json').read_text())['status']=='complete'): killed('none', 0, 0, data, run)
-            rows.append(dict(moment=kind, epochs_kept=kept, killed_again=twice, same=same(run, never)))
-    return pd.DataFrame(rows)
+            yield dict(moment=kind, epochs_kept=kept, killed_again=twice, same=same(run, never))
+            shutil.rmtree(out)
 
 def main(n=24, table=None):
-    df = kill_runs(int(n))
-    print(df.groupby('moment').agg(runs=('same','size'), same=('same','sum'), killed_again=('killed_again','sum')))
+    rows = pd.read_csv(table).to_dict('records') if table and Path(table).exists() else []
     env = {k: o for k,o in environment(torch.device('cpu'), 0).items() if k in 'cpu threads python torch fastai commit dirty time'.split()}
-    if table: df.assign(**env).to_csv(table, index=False)
+    for row in kill_runs(int(n), first=len(rows)):
+        rows.append(row|env)
+        if table: pd.DataFrame(rows).to_csv(table, index=False)
+    df = pd.DataFrame(rows)
+    print(df.groupby('moment').agg(runs=('same','size'), same=('same','sum'), killed_again=('killed_again','sum')))
     if not df.same.all(): sys.exit(f'kill.py: not the same: {[*df.index[~df.same]]}')
 
 if __name__=='__main__': main(*sys.argv[1:])
