@@ -94,11 +94,12 @@ def varied_fields(runs:pd.DataFrame) -> list:
     "The recipe fields that have a column in `runs`, because runs of one recipe differ in them"
     return [o for o in runs if o.removeprefix('set_') in Recipe.model_fields and o not in run_columns]
 
-def _with_varied(rows): # each field that varies becomes a column
-    fields = pd.DataFrame([{**o.pop('fields', {}), 'name': o['recipe']} for o in rows], dtype=object)
-    counts = fields.map(repr).groupby(fields.name).nunique().max()
+def _with_varied(rows): # each field that varies among run folders becomes a column; rows of a table stay as they are
+    found = {i: o.pop('fields') for i,o in enumerate(rows) if 'fields' in o}
+    fields = pd.DataFrame(found.values(), index=[*found], dtype=object)
+    counts = fields.map(repr).groupby([rows[i]['recipe'] for i in found]).nunique().max()
     names = {k: f'set_{k}' if k in run_columns else k for k in counts[counts>1].index}
-    return [{**o, **fields.loc[i, [*names]].rename(names)} for i,o in enumerate(rows)]
+    return [{**o, **(fields.loc[i, [*names]].rename(names) if i in found else {})} for i,o in enumerate(rows)]
 
 # %% ../nbs/10_results.ipynb #5c0b21bf
 def read_runs(
