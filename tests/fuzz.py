@@ -1,21 +1,24 @@
 """Corrupt data sets, run folders and recipes at random: fuzz.py [CASES [SEED [TABLE.csv]]]
 
-Each case must end in a correct run, or in one line and exit status 2. No file may be lost, and no code inside a file may run."""
+Each case must end in a correct run, or in one line and exit status 2. No file may be lost, and no code inside a file may run.
+The table gets a row after each case, and one that exists is continued."""
 import io, json, multiprocessing, os, pickle, random, re, shutil, struct, sys, tempfile, traceback, zipfile
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 import numpy as np
-import pandas as pd
 import torch
 from fastai.vision.all import Callback
 from fastprogress.fastprogress import progress_bar
 from PIL import Image
+from torchvision.datasets.utils import calculate_md5
+import cifar_hrf.source as source
 from cifar_hrf.recipe import Recipe, get_recipe
 from cifar_hrf.cli import hrf_results, hrf_train, command
 from cifar_hrf.source import CIFAR10_CLASSES
 from cifar_hrf.runs import load_run
 from cifar_hrf.train import Checkpoint, train
 import cifar_hrf.zoo # fills `recipes`
+from growing import grow
 
 # Intact data sets and runs
 
@@ -29,9 +32,16 @@ def make_tree(path, n=6):
 
 def make_batches(path):
     path.mkdir(parents=True)
-    for name in [f'data_batch_{i}' for i in range(1, 6)]+['test_batch']:
-        d = {b'data': np.random.default_rng(0).integers(256, size=(10,3072), dtype=np.uint8), b'labels': list(range(10))}
-        (path/name).write_bytes(pickle.dumps(d, protocol=2))
+    for name in source._md5:
+        d = dict(data=np.random.default_rng(0).integers(256, size=(10,3072), dtype=np.uint8), labels=list(range(10)))
+        (path/name).write_bytes(pickle.dumps(dict(label_names=CIFAR10_CLASSES) if name=='batches.meta' else d, protocol=2))
+
+def take_for_official(path):
+    "In this process, the md5 sums of the files in `path` are the official ones"
+    sums,batches = source._md5,source._Batches
+    sums.update({o: calculate_md5(path/o) for o in sums})
+    batches.train_list,batches.test_list = [[(o,sums[o]) for o in sums if o.startswith(k)] for k in ('data_','test_')]
+    batches.meta = batches.meta|dict(md5=sums['batches.meta'])
 
 small = 'width=4 bs=8 pad=2 cutout=4'.split()
 class Stop(Callback):
@@ -65,7 +75,7 @@ def longer(f, chance): f.write_bytes(f.read_bytes()+chance.randbytes(100)); retu
 def folder(f, chance): f.unlink(); f.mkdir(); return 'a folder in its place'
 def dangling(f, chance): f.unlink(); f.symlink_to('nowhere'); return 'a link to nowhere'
 def loop(f, chance): f.unlink(); f.symlink_to(f.name); return 'a link to itself'
-def evil(f, chance): f.write_bytes(pickle.dumps({b'data': Evil(marker), b'labels': [0]})); return 'a pickle that runs code'
+def evil(f, chance): f.write_bytes(pickle.dumps(dict(data=Evil(marker), labels=[0]))); return 'a pickle that runs code'
 def evil_torch(f, chance): torch.save(dict(epochs=1, parts=Evil(marker)), f); return 'a PyTorch file that runs code'
 anywhere = [cut, empty, remove, flip, noise, longer, folder, dangling, loop, evil, evil_torch]
 
@@ -135,10 +145,10 @@ def corrupt_batches(path, chance):
     f = chance.choice(sorted(path.iterdir()))
     def change_labels():
         d = pickle.loads(f.read_bytes())
-        k = chance.choice((b'data',b'labels'))
+        k = chance.choice([*d])
         d[k] = chance.choice([None, 3, [], [11]*10, ['a']*10, [0]*9, np.zeros((10,3072)), np.zeros((10,3071), np.uint8), np.zeros((9,3072), np.uint8), np.zeros(30720, np.uint8)])
-        f.write_bytes(pickle.dumps(d, protocol=2)); return f'{k.decode()} replaced'
-    def recursive(): d = {}; d[b'data'] = d; f.write_bytes(pickle.dumps(d)); return 'a dictionary in itself'
+        f.write_bytes(pickle.dumps(d, protocol=2)); return f'{k} replaced'
+    def recursive(): d = {}; d['data'] = d; f.write_bytes(pickle.dumps(d)); return 'a dictionary in itself'
     return f'{f.name}: {chance.choice([change_labels, change_labels, recursive]+2*[lambda: chance.choice(anywhere)(f, chance)])()}'
 
 def corrupt_run(path, chance):
@@ -169,6 +179,8 @@ def run_case(tmp, i, seed, q):
         what = corrupt_tree(dest, chance)
         f = lambda: hrf_train(['--data',str(dest),'--recipe','digits','--epochs','1','--out',str(out),'--set',*small])
     elif area=='batches':
+        os.environ['FASTAI_HOME'] = str(tmp/f'home{i}')
+        take_for_official(tmp/'batches')
         shutil.copytree(tmp/'batches', dest)
         what = corrupt_batches(dest, chance)
         f = lambda: hrf_train(['--data',str(dest),'--recipe','digits','--epochs','1','--out',str(out),'--set',*small])
@@ -202,35 +214,33 @@ def run_case(tmp, i, seed, q):
     q.put((area, what, code, lines[-1] if lines else '', fault))
 
 marker = None
-def fuzz(n, seed=0):
-    "Run `n` cases -> one row per case; `fault` is empty where the case went as it should"
+def fuzz(n, seed=0, first=0):
+    "Run cases `first` to `n`-1; yields a row for each, with an empty `fault` where the case went as it should"
     global marker
-    context,rows = multiprocessing.get_context('fork'),[]
+    context = multiprocessing.get_context('fork')
     with tempfile.TemporaryDirectory() as tmp:
         tmp = Path(tmp)
         marker = tmp/'marker'
         make_tree(tmp/'tree'); make_batches(tmp/'batches')
         p = context.Process(target=make_runs, args=(tmp,))
         p.start(); p.join()
-        for i in progress_bar(range(n)):
+        for i in progress_bar(range(first, n)):
             q = context.SimpleQueue()
             p = context.Process(target=run_case, args=(tmp, i, seed, q))
             p.start(); p.join(120)
             late = p.is_alive()
             if late: p.kill(); p.join()
-            rows.append(q.get() if not q.empty() else ('?', f'case {i}', None, '', 'took over two minutes' if late else f'died: {p.exitcode}'))
+            row = q.get() if not q.empty() else ('?', f'case {i}', None, '', 'took over two minutes' if late else f'died: {p.exitcode}')
+            row = dict(zip('area corruption status message fault'.split(), row))
+            yield row|dict(message=row['message'].replace(str(tmp), 'tmp'))
             marker.unlink(missing_ok=True)
-            for o in 'case','out': shutil.rmtree(tmp/f'{o}{i}', ignore_errors=True)
-    df = pd.DataFrame(rows, columns='area corruption status message fault'.split())
-    df['message'] = df.message.str.replace(str(tmp), 'tmp', regex=False)
-    return df
+            for o in 'case','out','home': shutil.rmtree(tmp/f'{o}{i}', ignore_errors=True)
 
-def faults(df): return [f'case {i}: {r.area}: {r.corruption}: exit {r.status}: {r.fault}' for i,r in df[df.fault!=''].iterrows()]
+def faults(rows): return [f"case {i}: {o['area']}: {o['corruption']}: exit {o['status']}: {o['fault']}" for i,o in enumerate(rows) if o['fault']]
 
 def main(n=300, seed=0, table=None):
-    df = fuzz(int(n), seed)
+    df = grow(lambda first: fuzz(int(n), seed, first), table)
     print(df.assign(right=df.fault=='').groupby(['area','status'], dropna=False).right.agg(['size','sum']))
-    if table: df.to_csv(table, index=False)
-    if bad := faults(df): sys.exit('\n'.join(bad))
+    if bad := faults(df.to_dict('records')): sys.exit('\n'.join(bad))
 
 if __name__=='__main__': main(*sys.argv[1:])

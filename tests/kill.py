@@ -1,18 +1,18 @@
 """Kill runs at random moments, resume each, and compare it with a run that was never stopped: kill.py [RUNS [TABLE.csv]]
 
 Half of the kills come at any time, a quarter while a checkpoint is written, a quarter in validation. Every third run is killed again after it was resumed.
-The table gets a row after each run; a table that exists is continued."""
+The table gets a row after each run, and one that exists is continued."""
 import json, multiprocessing, os, random, shutil, signal, sys, tempfile, threading, time
 from pathlib import Path
-import pandas as pd
 import torch
 from fastai.vision.all import Callback
 from fastprogress.fastprogress import progress_bar
 from safetensors.torch import load_file
 from cifar_hrf.source import digits_path
-from cifar_hrf.runs import environment, load_run
+from cifar_hrf.runs import load_run
 from cifar_hrf.train import Checkpoint, resume_run, train
 from cifar_hrf.zoo import recipes
+from growing import grow
 
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 
@@ -93,12 +93,7 @@ def kill_runs(n, epochs=6, first=0):
             shutil.rmtree(out)
 
 def main(n=24, table=None):
-    rows = pd.read_csv(table).to_dict('records') if table and Path(table).exists() else []
-    env = {k: o for k,o in environment(torch.device('cpu'), 0).items() if k in 'cpu threads python torch fastai commit dirty time'.split()}
-    for row in kill_runs(int(n), first=len(rows)):
-        rows.append(row|env)
-        if table: pd.DataFrame(rows).to_csv(table, index=False)
-    df = pd.DataFrame(rows)
+    df = grow(lambda first: kill_runs(int(n), first=first), table)
     print(df.groupby('moment').agg(runs=('same','size'), same=('same','sum'), killed_again=('killed_again','sum')))
     if not df.same.all(): sys.exit(f'kill.py: not the same: {[*df.index[~df.same]]}')
 
