@@ -87,8 +87,9 @@ def kill_runs(n, epochs=6, first=0):
                 if killed(kind, f'{i} {shorter}', duration/shorter, data, out, recipe): break
             run = max(out.iterdir(), key=lambda o: o.stat().st_mtime)
             kept = torch.load(run/'checkpoint.pt', weights_only=True)['epochs'] if (run/'checkpoint.pt').exists() else 0
-            twice = again and killed('any', i, duration/4, data, run)
-            if not (twice and json.loads((run/'summary.json').read_text())['status']=='complete'): killed('none', 0, 0, data, run)
+            def unfinished(): return json.loads((run/'summary.json').read_text())['status']!='complete'
+            twice = again and unfinished() and killed('any', i, duration/4, data, run)
+            if unfinished(): killed('none', 0, 0, data, run)
             yield dict(moment=kind, epochs_kept=kept, killed_again=twice, same=same(run, never))
             shutil.rmtree(out)
 
