@@ -51,7 +51,7 @@ class Kill(Callback):
 def child(kind, seed, duration, data, folder, recipe):
     torch.set_num_threads(1)
     Checkpoint.every = 0. # write one after every epoch
-    sys.stdout = sys.stderr = open(os.devnull, 'w')
+    sys.stdout = sys.stderr = open(data.parent/'said', 'w')
     kill = Kill(kind, random.Random(f'{kind} {seed} {recipe}'), duration)
     if recipe: train(recipe, data, 0, folder, device='cpu', cbs=kill)
     else: resume_run(folder, data, device='cpu', cbs=kill)
@@ -60,7 +60,7 @@ def killed(kind, seed, duration, data, folder, recipe=None):
     "Start a run with `recipe`, or resume the one in `folder`, and kill it at a moment of `kind`; True if it died"
     p = multiprocessing.get_context('fork').Process(target=child, args=(kind, seed, duration, data, folder, recipe))
     p.start(); p.join()
-    if p.exitcode not in (0,-9): sys.exit(f'kill.py: {kind}, {seed}: failed before it was killed')
+    if p.exitcode not in (0,-9): sys.exit(f"kill.py: {kind}, {seed}: failed before it was killed\n{(data.parent/'said').read_text()}")
     return p.exitcode==-9
 
 def same(a, b):
