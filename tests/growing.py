@@ -2,6 +2,7 @@
 from pathlib import Path
 import pandas as pd
 import torch
+from cifar_hrf.core import write_file
 from cifar_hrf.runs import environment
 
 def grow(cases, table=None):
@@ -10,5 +11,5 @@ def grow(cases, table=None):
     env = {k: o for k,o in environment(torch.device('cpu'), 0).items() if k in 'cpu threads python torch fastai commit dirty time'.split()}
     for row in cases(len(rows)):
         rows.append(row|env)
-        if table: pd.DataFrame(rows).to_csv(table, index=False)
+        if table: write_file(Path(table), pd.DataFrame(rows).to_csv(index=False))
     return pd.DataFrame(rows)
