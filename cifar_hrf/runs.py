@@ -126,7 +126,8 @@ def reading(path, hint=''):
     "Turn any error of the block, which reads the file `path`, into one `InputError`"
     try: yield
     except Exception as e:
-        why = ' '.join(str(getattr(e, 'strerror', None) or e).split())[:100]
+        why = 'unsafe to load' if isinstance(e, pickle.UnpicklingError) else getattr(e, 'strerror', None) or e
+        why = ' '.join(str(why).split())[:100]
         raise InputError(f'{path}: not a file of a run ({why or type(e).__name__}){hint}') from e
 
 # %% ../nbs/08_runs.ipynb #dd533cf4
