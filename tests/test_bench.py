@@ -20,3 +20,12 @@ def test_row_with_all_callbacks_of_a_recipe(monkeypatch):
     assert any(o>={'History','RunProgress','StopDiverged','EMA','Checkpoint','PhaseScheduler','StepTime'} for o in seen)
     assert rows['loop/trivial/run-ms'][1]==pytest.approx(rows['loop/trivial/fast-ms'][1]) # both beside the stock Learner
 
+
+def test_rows_of_a_step(monkeypatch):
+    "Without the compiler, which takes long; `each` gets the table after each row"
+    monkeypatch.setattr(torch, 'compile', lambda net: net)
+    few,saved = bench._few,[]
+    monkeypatch.setattr(bench, '_few', lambda dls,n,bs: few(dls, 2, 8)) # 2 steps of 8 images
+    df = bench.bench('digits', only=['step'], width=1, repeats=1, each=saved.append)
+    assert df.what.tolist()==['step/nchw','step/compile'] and [len(o) for o in saved]==[1,2]
+    assert ((df.low<=df.ratio) & (df.ratio<=df.high)).all()

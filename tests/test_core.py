@@ -1,5 +1,5 @@
 "What can go wrong while a file is written."
-import errno, threading
+import errno, multiprocessing, os, threading
 import pytest
 from cifar_hrf.core import InputError, atomic_write, on_signals, write_file
 
@@ -9,6 +9,17 @@ def test_full_disk(tmp_path):
         f.write_text('new')
         raise OSError(errno.ENOSPC, 'No space left')
     assert [o.name for o in tmp_path.iterdir()]==['a.txt'] and (tmp_path/'a.txt').read_text()=='old'
+
+def write_too_much(path):
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100,100))
+    with pytest.raises(InputError, match='a.bin: cannot be written .File too large'): write_file(path, bytes(1000))
+
+@pytest.mark.skipif(os.name!='posix', reason='Windows has no such limit')
+def test_file_over_the_limit(tmp_path):
+    p = multiprocessing.get_context('fork').Process(target=write_too_much, args=(tmp_path/'a.bin',))
+    p.start(); p.join()
+    assert p.exitcode==0 and not [*tmp_path.iterdir()]
 
 def test_other_process_writes_the_same_folder(tmp_path):
     with atomic_write(tmp_path/'a') as mine:
